@@ -1,0 +1,1 @@
+"""The headnode daemon: it alone owns state and talks to the LRM."""

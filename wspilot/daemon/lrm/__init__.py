@@ -1,0 +1,1 @@
+"""Drivers for batch systems: pure `argv()` and `parse()` functions and one runner."""

@@ -1,0 +1,1 @@
+"""The Textual terminal interface, fed by the control socket alone."""
