@@ -433,7 +433,7 @@ def to_doc(record: Any) -> dict[str, Any]:
 
 def from_doc(kind: type[T], doc: Mapping[str, Any]) -> T:
     """The record of a document, unknown keys dropped. Raises TypeError, ValueError, KeyError."""
-    return kind(**{name: make(doc[name]) for name, make in _makers(kind) if name in doc})
+    return kind(**{name: make(doc[name]) for name, make in _makers(kind) if name in doc})  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:
