@@ -14,7 +14,7 @@ What `data` holds, by kind (times are RFC 3339 UTC, memory is MiB):
 | `answer` | re, ok, code, message, data |
 | `preempted` | cause |
 | `killed` | vms (ids this node destroyed on its own), cause |
-| `releasing` | cause |
+| `releasing` | cause, over (true: the lease was served to its end) |
 | `released` | undone (words), boot_id; from the guardian with `for`: cause |
 | `failed` | cause, causes (chain), clean (true: the node is as it was found), boot_id |
 | `log` | level, text |

@@ -268,6 +268,7 @@ class LrmView:
     at: float = 0.0
     absent: int = 0  # good polls in a row that did not name it
     absent_since: float = 0.0
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

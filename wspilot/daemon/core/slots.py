@@ -1,0 +1,485 @@
+"""A slot's life with the batch system: asked for, found again, seen, let go, and proved gone.
+
+The rules are DESIGN.md section 8. A failed or empty poll is not an answer; a job is gone only after
+several good polls, or when its pilots have said `released`; a lost qsub is looked for by name
+before another; a qdel is repeated until a poll agrees.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from wspilot.daemon.core.events import (
+    Cancel,
+    Cancelled,
+    Claim,
+    Claimed,
+    CloseSlot,
+    Poll,
+    Polled,
+    Ran,
+    Submit,
+    Submitted,
+)
+from wspilot.daemon.core.orders import send_release
+from wspilot.daemon.core.turn import Turn
+from wspilot.daemon.lrm.base import Job, JobState, Listing, Verdict
+from wspilot.model import (
+    FINAL_SLOT,
+    LrmView,
+    NodeState,
+    PendingOrder,
+    PilotRecord,
+    Slot,
+    SlotState,
+    Span,
+    VmState,
+)
+
+S = SlotState
+_JOB_NAME = re.compile(r"ws-([a-z0-9]{8})-\d{2}")
+SPOKEN = frozenset({"released", "failed"})  # a pilot's last words
+
+
+def job_name(slot: str, calls: int) -> str:
+    """`ws-<slot>-<nn>`: 14 characters, so that Torque's qstat shows it whole."""
+    return f"ws-{slot}-{min(calls, 99):02d}"
+
+
+# -- submission
+
+
+def submit(turn: Turn, slot: Slot) -> Slot:
+    """Ask for the slot's job. The books say `unclear` first: a crash looks before it repeats."""
+    busy = sum(1 for id in turn.books.open_slots if _in_queue(turn, id))
+    if busy >= turn.rules.max_jobs:
+        return turn.slot(
+            slot,
+            slot.state,
+            waits_for=f"one of our {turn.rules.max_jobs} jobs to end",
+            retry_at=turn.now + turn.rules.retry_s[0],
+        )
+    slot = turn.slot(
+        slot,
+        slot.state,
+        calls=slot.calls + 1,
+        asked=turn.now,
+        unclear=True,
+        looked=0,
+        looked_at=turn.now,
+        waits_for="the answer of qsub",
+    )
+    turn.books.asking.add(slot.id)
+    turn.do(Submit(slot.id, slot.calls))
+    return slot
+
+
+def _in_queue(turn: Turn, id: str) -> bool:
+    slot = turn.books.slot(id)
+    return slot is not None and bool(slot.job or slot.unclear)
+
+
+def submitted(turn: Turn, event: Submitted) -> None:
+    """qsub's answer has come (or its time limit has)."""
+    turn.books.asking.discard(event.slot)
+    slot = turn.books.slot(event.slot)
+    if slot is None or slot.job or event.calls != slot.calls:
+        return
+    answer = event.answer
+    if answer.verdict is Verdict.ACCEPTED:
+        adopt(turn, slot, answer.job_id)
+    elif slot.state in FINAL_SLOT:
+        return
+    elif answer.verdict is Verdict.REFUSED:
+        fail(turn, replace(slot, unclear=False), f"the batch system refused the job: {answer.text}")
+    elif answer.verdict is Verdict.RETRY:
+        wait = turn.rules.retry_s[min(slot.calls - 1, len(turn.rules.retry_s) - 1)]
+        turn.slot(
+            slot,
+            slot.state,
+            unclear=False,
+            retry_at=turn.now + wait,
+            waits_for=f"the batch system, asked again in {wait:g} s: {answer.text}",
+        )
+    else:
+        turn.slot(
+            slot,
+            slot.state,
+            looked=0,
+            looked_at=turn.now,
+            waits_for="a lost qsub answer: looking for the job by its name",
+        )
+        turn.do(Poll())
+
+
+def adopt(turn: Turn, slot: Slot, job: str) -> None:
+    """The slot's job is known by its id."""
+    change = {"job": job, "unclear": False, "submitted": slot.asked or turn.now}
+    if slot.state in FINAL_SLOT or slot.claimed:
+        turn.books.put(replace(slot, **change))
+        turn.do(Cancel(slot.id, job))
+        return
+    span = Span("lrm", slot.asked or turn.now, None, "receipt")
+    slot = turn.slot(
+        slot,
+        S.QUEUED,
+        **change,
+        spans=(*slot.spans, span),
+        waits_for="a place in the batch system's queue",
+    )
+    if slot.wanted == "released":
+        let_go(turn, slot)
+
+
+# -- polling
+
+
+def polled(turn: Turn, event: Polled) -> None:
+    """One query of the batch system. A bad one changes nothing."""
+    if not event.listing.ok:
+        return
+    by_slot = _by_slot(event.listing, turn.rules.owner)
+    for id in sorted(turn.books.open_slots):
+        slot = turn.books.slot(id)
+        if slot is None:
+            continue
+        if not slot.job and slot.unclear and id not in turn.books.asking:
+            _look(turn, slot, event, by_slot.get(id, []))
+        elif slot.job:
+            job = event.listing.jobs.get(slot.job)
+            _seen(turn, slot, job) if job else _absent(turn, slot, event.sent)
+    _strays(turn, by_slot)
+
+
+def _by_slot(listing: Listing, owner: str) -> dict[str, list[Job]]:
+    found: dict[str, list[Job]] = {}
+    for job in listing.jobs.values():
+        match = _JOB_NAME.fullmatch(job.name)
+        if match and owner in ("", job.owner):
+            found.setdefault(match.group(1), []).append(job)
+    return found
+
+
+def _look(turn: Turn, slot: Slot, event: Polled, jobs: list[Job]) -> None:
+    """A qsub whose answer was lost: find its job, or be sure that there is none."""
+    living = [job for job in jobs if job.state is not JobState.DONE] or jobs
+    if living:
+        turn.note(
+            "info",
+            "lrm",
+            f"found the lost job {living[0].id}",
+            workspace=slot.workspace,
+            slot=slot.id,
+        )
+        adopt(turn, slot, living[0].id)
+        return
+    late = event.sent >= slot.looked_at + turn.rules.look_gap_s
+    if not event.listing.whole or not (late or (slot.looked == 0 and event.sent > slot.looked_at)):
+        return
+    slot = turn.slot(slot, slot.state, looked=slot.looked + 1, looked_at=event.sent)
+    if (
+        slot.looked >= turn.rules.look_polls
+        and event.sent >= (slot.asked or 0) + turn.rules.look_gap_s
+    ):
+        slot = turn.slot(slot, slot.state, unclear=False, retry_at=turn.now)
+        if slot.wanted == "released":
+            let_go(turn, slot)
+
+
+def _seen(turn: Turn, slot: Slot, job: Job) -> None:
+    state = slot.lrm.state if job.state is JobState.UNKNOWN else job.state.value
+    if job.state is JobState.UNKNOWN and job.raw != slot.lrm.raw:
+        turn.note(
+            "warning",
+            "lrm",
+            f"job {job.id} is in a state not known here: {job.raw!r}",
+            workspace=slot.workspace,
+            slot=slot.id,
+        )
+    view = LrmView(state, job.raw, job.reason, turn.now, hosts=job.hosts or slot.lrm.hosts)
+    if (view.state, view.reason) != (slot.lrm.state, slot.lrm.reason) or slot.lrm.absent:
+        waits = slot.waits_for
+        if slot.state is S.QUEUED:
+            waits = f"the batch system ({job.reason or job.raw or state})"
+        slot = turn.slot(slot, slot.state, lrm=view, waits_for=waits)
+    if job.state in (JobState.RUNNING, JobState.SUSPENDED) and slot.state in (
+        S.SUBMITTING,
+        S.QUEUED,
+    ):
+        slot = turn.slot(slot, S.STARTING, launched=turn.now, waits_for="the pilots' first word")
+    if job.state is JobState.DONE:
+        ended = f"job {job.id} ended in the batch system ({job.raw}"
+        ended += "" if job.exit_status is None else f", exit {job.exit_status}"
+        job_gone(turn, slot, ended + (f", {job.reason})" if job.reason else ")"))
+    elif job.state is not JobState.EXITING and slot.wanted == "released":
+        _press(turn, slot)
+
+
+def _absent(turn: Turn, slot: Slot, sent: float) -> None:
+    """A good poll that does not name the job: one of several that are needed."""
+    released = _all_spoke(turn, slot)
+    if sent < (slot.submitted or 0) + (0 if released or slot.claimed else turn.rules.absent_s):
+        return
+    view = replace(
+        slot.lrm,
+        state="absent",
+        at=turn.now,
+        absent=slot.lrm.absent + 1,
+        absent_since=slot.lrm.absent_since or turn.now,
+    )
+    slot = turn.slot(slot, slot.state, lrm=view)
+    needed = 1 if slot.claimed else 2 if released else turn.rules.absent_polls
+    if view.absent >= needed:
+        job_gone(turn, slot, f"job {slot.job} is no longer in the batch system")
+
+
+def _strays(turn: Turn, by_slot: dict[str, list[Job]]) -> None:
+    """Of two jobs of one slot the known one stays; and a job of an ended slot is deleted."""
+    for id, jobs in by_slot.items():
+        slot = turn.books.slot(id)
+        if slot is None or slot.unclear or not slot.job:
+            continue
+        for job in jobs:
+            dead = job.state in (JobState.DONE, JobState.EXITING)
+            if job.id != slot.job and not dead:
+                turn.note(
+                    "warning",
+                    "lrm",
+                    f"job {job.id} is a second job of slot {id}: deleted",
+                    workspace=slot.workspace,
+                    slot=id,
+                )
+                turn.do(Cancel(id, job.id))
+
+
+# -- the end
+
+
+def let_go(turn: Turn, slot: Slot) -> None:
+    """The slot is no longer wanted: release it by the shortest way that is still safe."""
+    if slot.state in FINAL_SLOT:
+        return
+    slot = turn.slot(slot, slot.state, wanted="released")
+    if not slot.job and not slot.unclear:
+        close(turn, turn.slot(slot, S.RELEASING), S.RELEASED)
+        return
+    if not slot.pilots:
+        waits = "the batch system to let the job go" if slot.job else "the lost qsub to be found"
+        slot = turn.slot(slot, S.RELEASING, waits_for=waits)
+        if slot.claimed is None:
+            turn.do(Claim(slot.id))
+        return
+    slot = turn.slot(slot, S.RELEASING, waits_for="the nodes to say released")
+    for pilot in turn.books.pilots_of(slot):
+        send_release(turn, slot, pilot)
+
+
+def claimed(turn: Turn, event: Claimed) -> None:
+    """Won: no launcher can start any more. Lost: one was there, and its pilots will speak."""
+    slot = turn.books.slot(event.slot)
+    if slot is None or slot.state in FINAL_SLOT:
+        return
+    slot = turn.slot(slot, slot.state, claimed=event.won)
+    gone = slot.lrm.state == "gone"
+    if event.won and gone:
+        close(turn, slot, S.RELEASED if slot.wanted == "released" else S.FAILED)
+    elif event.won and slot.job:
+        _cancel(turn, slot)
+    elif gone and not slot.pilots:
+        turn.slot(slot, S.UNKNOWN, cause=slot.cause or "the job is gone, its pilots never spoke")
+
+
+def cancelled(turn: Turn, event: Cancelled) -> None:
+    """qdel's answer is a hope; the next poll is the proof."""
+    slot = turn.books.slot(event.slot)
+    if slot is None or slot.job != event.job:
+        return
+    verdict, text = event.answer.verdict, event.answer.text
+    if verdict not in (Verdict.ACCEPTED, Verdict.GONE) and slot.state not in FINAL_SLOT:
+        turn.slot(
+            slot,
+            slot.state,
+            cancel_said=text,
+            waits_for=f"qdel to be heard (try {slot.cancel_tries}): {text}",
+        )
+    turn.do(Poll())
+
+
+def _press(turn: Turn, slot: Slot) -> None:
+    """A job that should have ended by itself and did not: qdel, repeated with back-off."""
+    idle = not slot.pilots and slot.claimed
+    spoke = _all_spoke(turn, slot)
+    if not (idle or spoke or slot.state is S.UNKNOWN or turn.now - slot.since > _patience(turn)):
+        return
+    if spoke and turn.now - slot.since < turn.rules.linger_s:
+        return
+    if turn.now >= slot.cancel_at:
+        _cancel(turn, slot)
+
+
+def _patience(turn: Turn) -> float:
+    return turn.rules.stop_s + turn.rules.restore_s + turn.rules.linger_s
+
+
+def _cancel(turn: Turn, slot: Slot) -> None:
+    wait = turn.rules.retry_s[min(slot.cancel_tries, len(turn.rules.retry_s) - 1)]
+    slot = turn.slot(
+        slot, slot.state, cancel_tries=slot.cancel_tries + 1, cancel_at=turn.now + max(wait, 10)
+    )
+    turn.do(Cancel(slot.id, slot.job))
+
+
+def _all_spoke(turn: Turn, slot: Slot) -> bool:
+    pilots = turn.books.pilots_of(slot)
+    return len(pilots) >= slot.nodes and all(pilot.state in SPOKEN for pilot in pilots)
+
+
+def job_gone(turn: Turn, slot: Slot, cause: str) -> None:
+    """The batch system is sure that the job is over. What the nodes said decides the rest."""
+    if slot.lrm.state != "gone":
+        view = replace(slot.lrm, state="gone", reason=cause, at=turn.now)
+        slot = turn.slot(slot, slot.state, lrm=view)
+        turn.note("info", "lrm", cause, workspace=slot.workspace, slot=slot.id)
+    if slot.claimed:
+        slot = replace(slot, cause=slot.cause or cause)
+        close(turn, slot, S.RELEASED if slot.wanted == "released" else S.FAILED)
+    elif not slot.pilots and slot.claimed is None:
+        turn.slot(slot, slot.state, cause=slot.cause or cause)
+        turn.do(Claim(slot.id))
+    elif _all_spoke(turn, slot):
+        settle_slot(turn, slot)
+    elif turn.now - slot.lrm.at > turn.rules.silence_s or _lost(turn, slot):
+        _write_off(turn, slot, slot.cause or cause)
+    else:
+        turn.slot(slot, slot.state, waits_for="the guardians' last words: the job is gone")
+
+
+def _lost(turn: Turn, slot: Slot) -> bool:
+    pilots = [pilot for pilot in turn.books.pilots_of(slot) if pilot.state not in SPOKEN]
+    return bool(pilots) and all(pilot.lost for pilot in pilots)
+
+
+def _write_off(turn: Turn, slot: Slot, cause: str) -> None:
+    """Nobody will speak for these nodes any more: failed, nodes dirty, addresses kept."""
+    spoken = {pilot.node for pilot in turn.books.pilots_of(slot) if pilot.state in SPOKEN}
+    silent = {pilot.node for pilot in turn.books.pilots_of(slot)} | set(slot.lrm.hosts)
+    for node in sorted(silent - spoken):
+        turn.node(node, NodeState.DIRTY, cause=f"slot {slot.id} ended without this node's word")
+    close(turn, replace(slot, cause=cause), S.FAILED)
+
+
+def settle_slot(turn: Turn, slot: Slot) -> None:
+    """Every node has spoken. When the batch system agrees, the slot has ended."""
+    if not _all_spoke(turn, slot) or slot.state in FINAL_SLOT:
+        return
+    pilots = turn.books.pilots_of(slot)
+    slot = turn.slot(slot, S.RELEASING, waits_for="the batch system to confirm that the job ended")
+    if slot.lrm.state != "gone":
+        turn.do(Poll())
+        return
+    causes = tuple(f"{pilot.node}: {pilot.cause}" for pilot in pilots if pilot.cause)
+    slot = replace(slot, causes=slot.causes or causes)
+    if not slot.cause:
+        close(turn, slot, S.RELEASED)
+    else:
+        preempted = any(pilot.facts.get("preempted") for pilot in pilots)
+        close(turn, slot, S.PREEMPTED if preempted else S.FAILED)
+
+
+def fail(turn: Turn, slot: Slot, cause: str) -> None:
+    """The slot cannot be had; nothing of it runs anywhere."""
+    close(turn, replace(slot, cause=cause), S.FAILED)
+
+
+def close(turn: Turn, slot: Slot, state: SlotState) -> None:
+    """The slot's end: its commands are withdrawn, its VMs settled, its files given up."""
+    pilots = turn.books.pilots_of(slot)
+    proved = all(pilot.clean for pilot in pilots) and (
+        bool(slot.claimed) or _all_spoke(turn, slot) or not slot.asked
+    )
+    slot = turn.slot(slot, state)
+    for pilot in pilots:
+        for id in sorted(turn.books.orders_of.get(pilot.id, ())):
+            turn.books.drop(PendingOrder, id)
+        _leave_node(turn, slot, pilot)
+    for id in slot.vms:
+        _settle_vm(turn, slot, id)
+    turn.do(CloseSlot(slot.id, proved, tuple((pilot.node, pilot.id) for pilot in pilots)))
+
+
+def _leave_node(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
+    node = turn.books.node(pilot.node)
+    if node is None:
+        return
+    slots = tuple(id for id in node.slots if id != slot.id)
+    state = node.state
+    if not pilot.clean:
+        state = NodeState.DIRTY
+    elif state is NodeState.IN_USE and not slots:
+        state = NodeState.CLEAN
+    turn.node(node.id, state, slots=slots, taken_mib=0 if not slots else node.taken_mib)
+
+
+def _settle_vm(turn: Turn, slot: Slot, id: str) -> None:
+    """A VM whose slot has ended: gone for sure, or failed with its addresses kept."""
+    vm = turn.books.vm(id)
+    if vm is None or vm.state is VmState.TERMINATED:
+        return
+    pilot = turn.books.pilot(vm.pilot) if vm.pilot else None
+    cause = vm.cause or slot.cause
+    if not vm.created or (pilot and pilot.clean):
+        state = VmState.FAILED if slot.state is S.FAILED else VmState.TERMINATED
+        if vm.state is VmState.FAILED or vm.wanted == "gone":
+            state = VmState.TERMINATED if vm.wanted == "gone" else vm.state
+        turn.vm(vm, state, "daemon", held=False, cause=cause)
+    else:
+        turn.vm(vm, VmState.FAILED, "daemon", cause=cause or "its node never said that it is gone")
+
+
+# -- time
+
+
+def tick(turn: Turn) -> None:
+    """What time alone decides about slots."""
+    for id in sorted(turn.books.open_slots):
+        slot = turn.books.slot(id)
+        if slot is None:
+            continue
+        if slot.state is S.SUBMITTING and not slot.job and not slot.unclear:
+            if slot.wanted == "held" and turn.now >= slot.retry_at:
+                submit(turn, slot)
+        elif slot.state is S.STARTING and not slot.pilots:
+            _no_first_word(turn, slot)
+        elif slot.lrm.state == "gone" and (slot.pilots or slot.claimed is False):
+            job_gone(turn, slot, slot.lrm.reason)
+        if slot.wanted == "released" and slot.job and slot.lrm.state not in ("gone", "absent"):
+            again = turn.books.slot(id)
+            if again is not None and again.state not in FINAL_SLOT:
+                _press(turn, again)
+
+
+def _no_first_word(turn: Turn, slot: Slot) -> None:
+    if turn.now - (slot.launched or turn.now) > turn.rules.launch_s:
+        turn.slot(slot, S.UNKNOWN, cause="no first word: the job runs and no pilot has spoken")
+
+
+def ran(turn: Turn, event: Ran) -> None:
+    """Keep the exact command for people."""
+    slot = turn.books.slot(event.slot) if event.slot else None
+    level = "info" if event.rc == 0 else "warning"
+    how = "hit its time limit" if event.timed_out else f"exit {event.rc}"
+    text = f"{' '.join(event.argv)} ({how}, {event.seconds:.2f} s)"
+    turn.note(
+        level,
+        "lrm",
+        f"{text}: {event.text}" if event.text else text,
+        workspace=slot.workspace if slot else "",
+        slot=event.slot,
+        data={
+            "argv": list(event.argv),
+            "rc": event.rc,
+            "seconds": round(event.seconds, 3),
+            "timed_out": event.timed_out,
+        },
+    )

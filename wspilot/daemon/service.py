@@ -1,0 +1,477 @@
+"""The daemon's shell: feeds events into the core, commits, and carries effects out.
+
+The way of an event: a file in the spool -> `Spool.read` -> `core.step` -> one commit a batch ->
+unlink, effects, and the changed items to every subscriber. Nothing here decides about leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import secrets
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from wspilot import __version__
+from wspilot.config import Site
+from wspilot.daemon import core
+from wspilot.daemon.control import ControlServer
+from wspilot.daemon.core.books import Books
+from wspilot.daemon.core.events import Effect, Event, Heard, Listened, Polled, Recovered, Tick
+from wspilot.daemon.documents import item, status_item
+from wspilot.daemon.effects import Effects
+from wspilot.daemon.lane import Lane
+from wspilot.daemon.lock import HomeLock
+from wspilot.daemon.lrm import open_driver
+from wspilot.daemon.lrm.base import Listing, Result
+from wspilot.daemon.lrm.runner import Runner
+from wspilot.daemon.spool import Batch, Received, Spool, Watch
+from wspilot.daemon.store import Store, StoreError
+from wspilot.errors import WspilotError
+from wspilot.home import socket_path
+from wspilot.images import load_images
+from wspilot.model import EventRecord
+from wspilot.text import clean
+
+log = logging.getLogger("wspilot")
+
+GATHER_S = 0.005  # wait for a batch after inotify's hint
+RESCAN_BUSY_S, RESCAN_IDLE_S = 1.0, 10.0
+BEATS_S = 5.0
+TICK_S = 0.25
+Listener = Callable[[int, list[dict[str, Any]], list[str]], None]
+
+
+class Service:
+    """One daemon on one home."""
+
+    def __init__(self, site: Site, home: Path) -> None:
+        self.site, self.home = site, home
+        self.books = Books()
+        self.rules = rules_of(site)
+        self.spool = Spool(site.spool)
+        self.lane = Lane("spool")
+        self.driver = open_driver(site.lrm, site.lrm_settings, home)
+        self.runner = Runner()
+        self.effects = Effects(self)
+        self.secret = b""
+        self.started_at = time.time()
+        self.poll_state: dict[str, Any] = {"ok": None, "at": None, "text": ""}
+        self.spool_state: dict[str, Any] = {"at": None, "backlog": 0, "bad": 0, "text": ""}
+        self.revision = 0
+        self.stopping = asyncio.Event()
+        self.changed = asyncio.Condition()
+        self._listeners: list[Listener] = []
+        self._store: Store | None = None
+        self._scan_flag, self._poll_flag = asyncio.Event(), asyncio.Event()
+        self._unposted: list[Event] = []
+        self._clock0 = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    # -- time and images
+
+    def now(self) -> float:
+        """Seconds since 1970 that never go back while this daemon lives."""
+        return self._clock0 + time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def images(self) -> dict[str, Any]:
+        """The site's images as they are now."""
+        return dict(load_images(self.site.images_dir, self.site))
+
+    # -- life
+
+    async def run(self, take_over: bool = False) -> None:
+        """Own the home, serve until asked to stop, and leave leases alone. Raises WspilotError."""
+        lock = HomeLock(self.home)
+        lock.acquire(take_over=take_over)
+        try:
+            self._store = Store(self.site.store)
+            self.books = Books.load(self._store.load())
+            self.spool.prepare()
+            self.secret = _secret(self.home / "secret")
+            server = ControlServer(socket_path(self.home), self._api())
+            await server.start()
+            try:
+                await self._serve()
+            finally:
+                await server.close()
+        finally:
+            self.lane.close()
+            if self._store is not None:
+                self._store.close()
+            lock.release()
+
+    def _api(self) -> Any:
+        from wspilot.daemon.api import ServiceApi  # it needs this module's Service
+
+        return ServiceApi(self)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        self.turn([Recovered()])
+        log.info(
+            "daemon ready home=%s spool=%s lrm=%s vmm=%s leases=%d",
+            self.home,
+            self.site.spool,
+            self.site.lrm,
+            self.site.vmm,
+            len(self.books.open_workspaces),
+        )
+        tasks = [
+            asyncio.create_task(_forever(work), name=name)
+            for name, work in (
+                ("spool", self._listen),
+                ("beats", self._beats),
+                ("poll", self._poll),
+                ("tick", self._tick),
+                ("lrm", self.effects.work_lrm),
+                ("files", self.effects.work_files),
+            )
+        ]
+        try:
+            await self.stopping.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        log.info("daemon stopped leases=%d", len(self.books.open_workspaces))
+
+    # -- one turn: the only place where the books change
+
+    def turn(self, events: Sequence[Event]) -> list[bool]:
+        """Apply events, commit once, then ask for effects and tell subscribers.
+
+        Answers for each event whether it is done. Raises StoreError when the commit failed: then
+        nothing has changed. A WspilotError of one event (a refused request) is raised as well.
+        """
+        assert self._store is not None
+        done, effects = [], []
+        for event in events:
+            mark = self.books.mark()
+            try:
+                step = core.step(self.books, event, self.now(), self.rules)
+            except WspilotError:
+                self.books.rollback()
+                raise
+            except Exception:
+                self.books.rollback(mark)
+                log.exception("a bug: this event was dropped: %.500r", event)
+                done.append(True)
+                continue
+            done.append(step.done)
+            effects.extend(step.effects)
+        self._commit(effects)
+        return done
+
+    def _commit(self, effects: Iterable[Effect]) -> None:
+        assert self._store is not None
+        changed = sorted(self.books.changed())
+        try:
+            if changed:
+                self._store.commit(self.books.changes())
+        except StoreError:
+            self.books.rollback()
+            self.books.asking.clear()
+            raise
+        self.books.settle()
+        self.effects.ask(effects)
+        self._publish(changed)
+
+    def post(self, event: Event) -> None:
+        """An event of our own that must not be lost: kept until a commit works."""
+        self._unposted.append(event)
+        events, self._unposted = self._unposted, []
+        try:
+            self.turn(events)
+        except StoreError as error:
+            log.error("kept in memory, the store cannot be written: %s", error)
+            self._unposted = events + self._unposted
+
+    def wake_poll(self) -> None:
+        """Ask the batch system soon."""
+        self._poll_flag.set()
+
+    # -- subscribers
+
+    def listen(self, callback: Listener) -> Callable[[], None]:
+        """Call back with (revision, changed items, gone ids) after every commit."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def snapshot(self) -> tuple[int, list[dict[str, Any]]]:
+        """Every item, with the revision that deltas go on from."""
+        tables = (
+            self.books.workspaces,
+            self.books.vms,
+            self.books.slots,
+            self.books.nodes,
+            self.books.events,
+        )
+        items = [item(self.books, record) for table in tables for record in table()]
+        return self.revision, [*items, self.status()]
+
+    def status(self) -> dict[str, Any]:
+        """The daemon's own item."""
+        return status_item(
+            version=__version__,
+            pid=os.getpid(),
+            since=self.started_at,
+            home=self.home,
+            site=self.site,
+            poll=self.poll_state,
+            spool=self.spool_state,
+        )
+
+    def _publish(self, changed: Iterable[tuple[str, str]]) -> None:
+        items, gone = [], []
+        for table, id in changed:
+            if table not in ("workspaces", "vms", "slots", "nodes", "events"):
+                continue
+            record = self.books.get(table, id)
+            if record is None:
+                gone.append(f"{table}/{id}")
+                continue
+            items.append(item(self.books, record))
+            if isinstance(record, EventRecord):
+                _log_event(record)
+        self._tell(items, gone)
+
+    def _tell(self, items: list[dict[str, Any]], gone: list[str]) -> None:
+        if not items and not gone:
+            return
+        self.revision += 1
+        for callback in tuple(self._listeners):
+            callback(self.revision, items, gone)
+
+    # -- the spool
+
+    async def _listen(self) -> None:
+        watch = Watch(self.spool.root / "new", self._scan_flag)
+        last = time.monotonic()
+        try:
+            while True:
+                self._scan_flag.clear()
+                ok = await self._drain(watch)
+                now = time.monotonic()
+                if ok:
+                    self._quietly([Listened(now - last)])
+                    last = now
+                busy = bool(self.books.open_slots)
+                timeout = RESCAN_BUSY_S if busy else RESCAN_IDLE_S
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._scan_flag.wait(), timeout)
+                    await asyncio.sleep(GATHER_S)
+        finally:
+            watch.close()
+
+    async def _drain(self, watch: Watch) -> bool:
+        """Read until the listing is used up. False: the spool could not be listed."""
+        try:
+            watch.arm()
+            more = True
+            while more:
+                batch = await self.lane.run(self.spool.read)
+                await self._take(batch)
+                more = batch.more
+        except OSError as error:
+            self._spool_said(str(error))
+            return False
+        except StoreError as error:
+            self._spool_said(f"the store cannot be written: {error}")
+            await asyncio.sleep(1)
+            return False
+        self._spool_said("")
+        return True
+
+    async def _take(self, batch: Batch) -> None:
+        """Apply a slice; unlink what is done, after its commit."""
+        for name, why in batch.refused:
+            log.warning("refused file=%s why=%s", name, why)
+        self.spool_state["bad"] += len(batch.refused)
+        self.spool_state["backlog"] = batch.backlog
+        if not batch.received:
+            return
+        done = self.turn([Heard(one.note) for one in batch.received])
+        names = [one.file for one, ok in zip(batch.received, done, strict=True) if ok and one.file]
+        await self.lane.run(self.spool.unlink, names)
+
+    def _spool_said(self, text: str) -> None:
+        if text and text != self.spool_state["text"]:
+            log.error("spool cannot be read: %s", text)
+        told = (text, bool(self.spool_state["at"]))
+        changed = told != (self.spool_state["text"], True)
+        self.spool_state["text"] = clean(text, 300)
+        if not text:
+            self.spool_state["at"] = time.time()
+        if changed:
+            self._tell([self.status()], [])
+
+    async def _beats(self) -> None:
+        while True:
+            await asyncio.sleep(BEATS_S)
+            with contextlib.suppress(OSError):
+                batch = await self.lane.run(self.spool.beats)
+                self._quietly([Heard(one.note) for one in batch.received])
+
+    def _quietly(self, events: Sequence[Event]) -> None:
+        """Events that come again by themselves: a failed commit only loses this one."""
+        try:
+            if events:
+                self.turn(events)
+        except StoreError as error:
+            log.error("the store cannot be written: %s", error)
+
+    # -- the batch system
+
+    async def _poll(self) -> None:
+        quiet, failures = 0, 0
+        while True:
+            ids = tuple(
+                sorted(
+                    slot.job
+                    for slot in self.books.slots()
+                    if slot.job and slot.id in self.books.open_slots
+                )
+            )
+            looking = self._looking()
+            asked = time.monotonic()
+            if ids or looking:
+                listing = await self._query(ids, looking)
+                failures = 0 if listing.ok else failures + 1
+            before = self.revision
+            base = self.site.poll_s * min(2.0**failures, 8.0)
+            self._poll_flag.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._poll_flag.wait(), base * (1 + min(quiet, 3)))
+            quiet = quiet + 1 if self.revision == before else 0
+            await asyncio.sleep(max(0.0, asked + self.site.min_poll_s - time.monotonic()))
+
+    def _looking(self) -> bool:
+        return any(
+            slot.unclear and not slot.job and slot.id not in self.books.asking
+            for slot in self.books.slots()
+            if slot.id in self.books.open_slots
+        )
+
+    async def _query(self, ids: tuple[str, ...], looking: bool) -> Listing:
+        command = self.driver.find(self.rules.owner) if looking else self.driver.poll(ids)
+        sent = self.now()
+        result: Result = await self.runner.run(command)
+        listing = self.driver.polled(result, () if looking else ids)
+        was = self.poll_state["ok"]
+        self.poll_state.update(ok=listing.ok, text=listing.text)
+        if listing.ok:
+            self.poll_state["at"] = time.time()
+        if was != listing.ok:
+            if not listing.ok:
+                log.warning("poll failed: %s", listing.text)
+            self._tell([self.status()], [])
+        self.post(Polled(listing, sent))
+        return listing
+
+    # -- time
+
+    async def _tick(self) -> None:
+        idle_since = time.monotonic()
+        swept = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._quietly([Tick()])
+            if self._unposted:
+                self.post(Tick())
+            busy = self.books.open_workspaces or self._listeners
+            idle_since = time.monotonic() if busy else idle_since
+            limit = self.site.idle_exit_s
+            if limit is not None and time.monotonic() - idle_since > limit:
+                log.info("nothing to do for %d s: the daemon ends itself (idle_exit)", limit)
+                self.stopping.set()
+            if time.monotonic() - swept > 3600:
+                swept = time.monotonic()
+                with contextlib.suppress(OSError):
+                    await self.lane.run(self.spool.sweep)
+
+
+async def _forever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A bug in one loop is logged and the loop begins again: the daemon lives on."""
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception(
+                "a bug in the daemon's %s loop; it begins again in 1 s",
+                getattr(work, "__name__", "?"),
+            )
+            await asyncio.sleep(1)
+
+
+def rules_of(site: Site) -> core.Rules:
+    """The site's numbers as the core takes them."""
+    budget = site.budget
+    local = site.lrm == "local"
+    return core.Rules(
+        launch_s=budget.launch_s,
+        boot_s=budget.boot_s,
+        stop_s=budget.stop_s,
+        restore_s=budget.restore_s,
+        gather_s=budget.gather_s,
+        max_jobs=site.max_jobs,
+        keep_s=site.keep_s,
+        retry_s=(1, 2, 5, 15) if local else (5, 15, 60, 300),
+        owner=pwd.getpwuid(os.getuid()).pw_name,
+    )
+
+
+def _secret(path: Path) -> bytes:
+    """This home's secret, made once (0600): workspace keys are derived from it."""
+    try:
+        return bytes.fromhex(path.read_text())
+    except FileNotFoundError:
+        secret = secrets.token_bytes(32)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secret.hex())
+        return secret
+
+
+def _log_event(event: EventRecord) -> None:
+    marks = " ".join(
+        f"{name}={value}"
+        for name, value in (
+            ("workspace", event.workspace),
+            ("slot", event.slot),
+            ("vm", event.vm),
+            ("node", event.node),
+        )
+        if value
+    )
+    level = {"warning": logging.WARNING, "error": logging.ERROR}.get(event.level, logging.INFO)
+    log.log(level, "%s %s %s", event.kind, marks, event.text)
+
+
+def run(config: Path | None, home: Path, *, take_over: bool = False) -> int:
+    """`wspilot daemon` in the foreground. Returns the exit code; raises WspilotError."""
+    from wspilot.config import load
+
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+
+    async def main() -> None:
+        await Service(load(config, home), home).run(take_over)
+
+    asyncio.run(main())
+    return 0
+
+
+__all__ = ["Received", "Service", "run"]

@@ -1,0 +1,99 @@
+"""What a slot's directory holds before its job is asked for: pure text, written by the spool.
+
+Everything that the node side needs and could not know stands in pilot.json (PROTOCOLS.md section
+1), so that a job's environment and arguments, which every user may read, hold nothing but paths.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import sys
+from pathlib import Path
+
+from wspilot.config import Site
+from wspilot.daemon.lrm.base import Driver, JobRequest
+from wspilot.model import Slot, Workspace
+
+SLOT_FILES = {"key": 0o600, "pilot.json": 0o600, "job.sh": 0o700, "shell": 0o700}
+
+
+def job_request(slot: Slot, name: str, place: Path, exclude: tuple[str, ...]) -> JobRequest:
+    """The slot's job as the driver takes it; `place` is slots/<slot>."""
+    return JobRequest(
+        name=name,
+        nodes=slot.nodes,
+        ppn=slot.ppn,
+        memory_mib=slot.memory_mib,
+        walltime_s=slot.walltime_s,
+        script=str(place / "job.sh"),
+        output=str(place / "job.out"),
+        whole_node=slot.whole_node,
+        hosts=(slot.repair_of,) if slot.repair_of else (),
+        exclude=exclude,
+    )
+
+
+def launch_argv(site: Site, spool: Path, zipapp: Path, slot: str) -> tuple[str, ...]:
+    """What the job script runs."""
+    python = sys.executable if site.lrm == "local" and not site.node_python else site.node_python
+    return (python or "python3", str(zipapp), "launch", "--spool", str(spool), "--slot", slot)
+
+
+def pilot_settings(
+    site: Site, driver: Driver, ws: Workspace, slot: Slot, secret: bytes
+) -> dict[str, object]:
+    """The content of pilot.json. The workspace key is the same in all slots of a workspace."""
+    budget = site.budget
+    gather = budget.gather_s if len(ws.slots) > 1 else 0
+    return {
+        "v": 1,
+        "slot": slot.id,
+        "workspace": ws.id,
+        "nodes": slot.nodes,
+        "pack": any(group.placement == "pack" for group in ws.groups),
+        "memory_mib": slot.memory_mib,
+        "lease_s": ws.lease_s,
+        "walltime_s": slot.walltime_s,
+        "budget": {
+            "launch": budget.launch_s,
+            "gather": gather,
+            "propagate": budget.propagate_s,
+            "reserve": budget.reserve_s,
+            "boot": budget.boot_s,
+            "pad": budget.pad_s,
+            "save": 0,
+            "stop": budget.stop_s,
+            "restore": budget.restore_s,
+            "slack": budget.slack_s,
+        },
+        "adapter": site.adapter,
+        "take_mib": slot.memory_mib if site.adapter != "none" else 0,
+        "vmm": site.vmm,
+        "vmm_options": dict(site.vmm_options),
+        "start": list(driver.start()),
+        "node_list": driver.node_list(),
+        "grace_s": driver.grace_s(slot.nodes),
+        "stop_share": site.stop_share,
+        "allow_root": site.allow_root or site.lrm == "local",
+        "guardian": site.guardian,
+        "node_python": site.node_python or sys.executable,
+        "workspace_key": hmac.new(secret, b"workspace\0" + ws.id.encode(), "sha256").hexdigest(),
+        "heartbeat_s": 30,
+        "repair": bool(slot.repair_of),
+        "lrm": site.lrm,
+    }
+
+
+def slot_files(
+    settings: dict[str, object], script: str, shell: str | None, key: bytes
+) -> dict[str, tuple[bytes, int]]:
+    """Name -> (bytes, mode) of everything in slots/<slot>/."""
+    texts = {
+        "key": key.hex().encode(),
+        "pilot.json": json.dumps(settings, indent=1).encode(),
+        "job.sh": script.encode(),
+    }
+    if shell is not None:
+        texts["shell"] = shell.encode()
+    return {name: (data, SLOT_FILES[name]) for name, data in texts.items()}
