@@ -68,6 +68,10 @@ class Books:
         """Any record, by its table's name."""
         return self._tables[table].get(id)
 
+    def all(self, table: str) -> Iterator[Record]:
+        """Every record of a table."""
+        return iter(tuple(self._tables[table].values()))
+
     def workspace(self, id: str) -> Workspace | None:
         return self._tables["workspaces"].get(id)
 
@@ -90,25 +94,25 @@ class Books:
         return self._tables["tokens"].get(id)
 
     def workspaces(self) -> Iterator[Workspace]:
-        return iter(tuple(self._tables["workspaces"].values()))
+        return self.all("workspaces")
 
     def slots(self) -> Iterator[Slot]:
-        return iter(tuple(self._tables["slots"].values()))
+        return self.all("slots")
 
     def vms(self) -> Iterator[Vm]:
-        return iter(tuple(self._tables["vms"].values()))
+        return self.all("vms")
 
     def nodes(self) -> Iterator[Node]:
-        return iter(tuple(self._tables["nodes"].values()))
+        return self.all("nodes")
 
     def orders(self) -> Iterator[PendingOrder]:
-        return iter(tuple(self._tables["orders"].values()))
+        return self.all("orders")
 
     def tokens(self) -> Iterator[TokenRecord]:
-        return iter(tuple(self._tables["tokens"].values()))
+        return self.all("tokens")
 
     def events(self) -> Iterator[EventRecord]:
-        return iter(self._tables["events"].values())
+        return self.all("events")
 
     def vms_of(self, workspace: Workspace) -> list[Vm]:
         """Its VMs, in the order of their groups."""
