@@ -1,0 +1,111 @@
+"""Which slots a request becomes: the paper's default, exactly what is needed, one VM a node.
+
+Pure. `per-workspace` makes one slot of each set of nodes with equal needs, so that a heterogeneous
+ensemble is not flattened to its largest member; `per-node` makes a slot of each node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from wspilot.config import Site
+from wspilot.ensemble import Request
+from wspilot.errors import UsageError
+from wspilot.model import Group
+from wspilot.text import format_size
+
+Member = tuple[str, int]  # group's name, number from 1
+
+
+@dataclass(frozen=True)
+class SlotPlan:
+    """One slot to ask for, and who goes there. Memory per node, MiB, overhead included."""
+
+    members: tuple[Member, ...]
+    nodes: int
+    ppn: int
+    memory_mib: int
+    whole_node: bool
+
+
+@dataclass(frozen=True)
+class Walltime:
+    """The sum of PROTOCOLS.md section 2, term by term, in seconds; the total is whole minutes."""
+
+    terms: tuple[tuple[str, int], ...]
+    total_s: int
+
+
+def plan(
+    request: Request,
+    site: Site,
+    overhead_mib: Callable[[Group], int],
+    grace_s: Callable[[int], float],
+) -> tuple[SlotPlan, ...]:
+    """The slots of a request. Raises UsageError where no node is large enough."""
+    sets: dict[tuple[int, int, str], list[Member]] = {}
+    for group in request.groups:
+        need = (group.cpus, group.memory_mib + overhead_mib(group), group.placement)
+        members = [(group.name, n) for n in range(1, group.count + 1)]
+        sets.setdefault(need, []).extend(members)
+    per_node = jobs_of(site, grace_s) == "per-node"
+    plans: list[SlotPlan] = []
+    for (cpus, memory, placement), members in sets.items():
+        each = _on_one(site, cpus, memory) if placement == "pack" else 1
+        _check(site, cpus, memory, members)
+        size = each if per_node else len(members)
+        for first in range(0, len(members), size):
+            part = tuple(members[first : first + size])
+            here = min(each, len(part))
+            plans.append(SlotPlan(part, -(-len(part) // each), cpus * here, memory * here,
+                                  placement == "spread"))  # fmt: skip
+    return tuple(plans)
+
+
+def jobs_of(site: Site, grace_s: Callable[[int], float]) -> str:
+    """`per-node` or `per-workspace`, as the site says, else DESIGN.md section 5's default."""
+    if site.jobs:
+        return site.jobs
+    return "per-node" if site.adapter == "balloon" and grace_s(2) < 1 else "per-workspace"
+
+
+def walltime(site: Site, lease_s: int, slots: int, save: bool = False) -> Walltime:
+    """What the job has to ask for so that the lease, and its end in order, fit inside."""
+    b = site.budget
+    terms = (
+        ("launch", b.launch_s),
+        ("gather", b.gather_s if slots > 1 else 0),
+        ("propagate", b.propagate_s),
+        ("reserve", b.reserve_s),
+        ("boot", b.boot_s),
+        ("lease", lease_s),
+        ("pad", b.pad_s),
+        ("save", b.save_s if save else 0),
+        ("stop", b.stop_s),
+        ("restore", b.restore_s),
+        ("slack", b.slack_s),
+    )
+    total = sum(seconds for _, seconds in terms)
+    return Walltime(terms, -(-total // 60) * 60)
+
+
+def _on_one(site: Site, cpus: int, memory: int) -> int:
+    """How many such VMs fit on one node; one where the site does not say how large nodes are."""
+    if not site.node_cpus or not site.node_memory_mib:
+        return 1
+    return max(1, min(site.node_cpus // cpus, site.node_memory_mib // memory))
+
+
+def _check(site: Site, cpus: int, memory: int, members: list[Member]) -> None:
+    group = members[0][0]
+    if site.node_cpus and cpus > site.node_cpus:
+        raise UsageError(
+            f"group {group}: {cpus} cpus are more than any node has", "use a smaller type"
+        )
+    if site.node_memory_mib and memory > site.node_memory_mib:
+        raise UsageError(
+            f"group {group}: {format_size(memory)} with the VMM's overhead are more than the "
+            f"{format_size(site.node_memory_mib)} of any node",
+            "use a smaller type",
+        )
