@@ -23,13 +23,34 @@ VMMS = ("xen", "qemu", "sim")
 ADAPTERS = ("balloon", "none", "sim")
 ADAPTER_OF = {"xen": "balloon", "qemu": "none", "sim": "sim"}
 LRM_KEYS: Mapping[str, tuple[str, ...]] = {
-    "torque": ("start", "queue", "account", "priority", "qos", "reservation", "extra", "drop",
-               "poll", "min_poll", "max_jobs", "flavour"),
-    "slurm": ("queue", "account", "priority", "qos", "reservation", "extra", "drop", "poll",
-              "min_poll", "max_jobs"),
-    "local": ("nodes", "cores", "memory", "grace", "extra", "drop", "poll", "min_poll",
-              "max_jobs"),
-}  # fmt: skip
+    "torque": (
+        "start",
+        "queue",
+        "account",
+        "priority",
+        "qos",
+        "reservation",
+        "extra",
+        "drop",
+        "poll",
+        "min_poll",
+        "max_jobs",
+        "flavour",
+    ),
+    "slurm": (
+        "queue",
+        "account",
+        "priority",
+        "qos",
+        "reservation",
+        "extra",
+        "drop",
+        "poll",
+        "min_poll",
+        "max_jobs",
+    ),
+    "local": ("nodes", "cores", "memory", "grace", "extra", "drop", "poll", "min_poll", "max_jobs"),
+}
 
 
 @dataclass(frozen=True)
@@ -78,8 +99,14 @@ class Network:
     def spec(self) -> dict[str, Any]:
         """What a VMM needs to know of it."""
         prefix = ipaddress.ip_network(self.cidr).prefixlen
-        return {"way": self.way, "prefix": prefix, "gateway": self.gateway,
-                "dns": list(self.dns), "restrict": self.restrict, "bridge": self.bridge}  # fmt: skip
+        return {
+            "way": self.way,
+            "prefix": prefix,
+            "gateway": self.gateway,
+            "dns": list(self.dns),
+            "restrict": self.restrict,
+            "bridge": self.bridge,
+        }
 
 
 @dataclass(frozen=True)
@@ -202,8 +229,14 @@ class Checker:
         self.fault(f"{where}{key}", "must be a table")
         return {}
 
-    def get(self, table: Mapping[str, Any], where: str, key: str, default: Any,
-            read: Callable[[Any, str], Any]) -> Any:  # fmt: skip
+    def get(
+        self,
+        table: Mapping[str, Any],
+        where: str,
+        key: str,
+        default: Any,
+        read: Callable[[Any, str], Any],
+    ) -> Any:
         """`read(value, place)`, or the default where the key is missing or wrong."""
         if key not in table:
             return default
@@ -278,11 +311,30 @@ def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
     c = Checker(source)
     c.known(doc, "", ("site", "lrm", "vmm", "budget", "type", "network"))
     site = c.table(doc, "site")
-    c.known(site, "site", (
-        "lrm", "vmm", "adapter", "node_python", "spool", "store", "images", "jobs",
-        "default_image", "idle_exit", "keep", "allow_root", "guardian", "stop_share",
-        "max_duration", "node_cpus", "node_memory", "nodes",
-    ))  # fmt: skip
+    c.known(
+        site,
+        "site",
+        (
+            "lrm",
+            "vmm",
+            "adapter",
+            "node_python",
+            "spool",
+            "store",
+            "images",
+            "jobs",
+            "default_image",
+            "idle_exit",
+            "keep",
+            "allow_root",
+            "guardian",
+            "stop_share",
+            "max_duration",
+            "node_cpus",
+            "node_memory",
+            "nodes",
+        ),
+    )
     lrm = c.get(site, "site", "lrm", "local", one_of(LRMS))
     vmm = c.get(site, "site", "vmm", "sim", one_of(VMMS))
     settings = _lrm_settings(c, doc, lrm)
@@ -305,15 +357,17 @@ def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
         guardian=c.get(site, "site", "guardian", True, flag),
         stop_share=c.get(site, "site", "stop_share", 0.6, _share),
         max_duration_s=c.get(site, "site", "max_duration", 7 * 86400, parse_duration),
-        node_cpus=c.get(site, "site", "node_cpus", _number(settings, "cores", local, 8),
-                        count(1, 4096)),
-        node_memory_mib=c.get(site, "site", "node_memory",
-                              _size(settings, "memory", local, 8192), parse_size),
-        nodes=c.get(site, "site", "nodes", _number(settings, "nodes", local, 4),
-                    count(1, 100_000)),
+        node_cpus=c.get(
+            site, "site", "node_cpus", _number(settings, "cores", local, 8), count(1, 4096)
+        ),
+        node_memory_mib=c.get(
+            site, "site", "node_memory", _size(settings, "memory", local, 8192), parse_size
+        ),
+        nodes=c.get(site, "site", "nodes", _number(settings, "nodes", local, 4), count(1, 100_000)),
         poll_s=c.get(settings, f"lrm.{lrm}", "poll", 0.5 if local else 15.0, parse_duration),
-        min_poll_s=c.get(settings, f"lrm.{lrm}", "min_poll", 0.2 if local else 10.0,
-                         parse_duration),
+        min_poll_s=c.get(
+            settings, f"lrm.{lrm}", "min_poll", 0.2 if local else 10.0, parse_duration
+        ),
         max_jobs=c.get(settings, f"lrm.{lrm}", "max_jobs", 200, count(1, 100_000)),
         budget=_budget(c, doc),
         types=types,
@@ -321,7 +375,7 @@ def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
         lrm_settings=settings,
         vmm_options=dict(c.table(c.table(doc, "vmm"), vmm, "vmm.")),
         source=source,
-    )  # fmt: skip
+    )
     if not spool.is_absolute():
         c.fault("site.spool", "must be an absolute path")
     _fits(c, made)
@@ -350,8 +404,11 @@ def _number(settings: Mapping[str, Any], key: str, local: bool, default: int) ->
 
 
 def _size(settings: Mapping[str, Any], key: str, local: bool, default: int) -> int | None:
-    return parse_size(settings[key], f"lrm.local.{key}") if local and key in settings else (
-        default if local else None)  # fmt: skip
+    return (
+        parse_size(settings[key], f"lrm.local.{key}")
+        if local and key in settings
+        else (default if local else None)
+    )
 
 
 def _budget(c: Checker, doc: Mapping[str, Any]) -> Budget:
@@ -359,10 +416,12 @@ def _budget(c: Checker, doc: Mapping[str, Any]) -> Budget:
     names = tuple(item.name.removesuffix("_s") for item in fields(Budget))
     c.known(table, "budget", names)
     base = Budget()
-    return Budget(**{
-        f"{name}_s": c.get(table, "budget", name, getattr(base, f"{name}_s"), parse_duration)
-        for name in names
-    })  # fmt: skip
+    return Budget(
+        **{
+            f"{name}_s": c.get(table, "budget", name, getattr(base, f"{name}_s"), parse_duration)
+            for name in names
+        }
+    )
 
 
 def _types(c: Checker, doc: Mapping[str, Any]) -> Mapping[str, LeaseType]:

@@ -41,8 +41,16 @@ def override(doc: Mapping[str, Any], name: Any = None, duration: Any = None) -> 
     return {**doc, "workspace": table}
 
 
-def from_type(*, type: str, image: str, count: int, duration: int, name: str, site: Site,
-              images: Mapping[str, Image]) -> Request:  # fmt: skip
+def from_type(
+    *,
+    type: str,
+    image: str,
+    count: int,
+    duration: int,
+    name: str,
+    site: Site,
+    images: Mapping[str, Image],
+) -> Request:
     """`deploy --type T`: one group `vm`, on the site's first network. Raises UsageError."""
     group: dict[str, Any] = {"name": "vm", "type": type, "count": count}
     if image:
@@ -68,21 +76,26 @@ def parse_ensemble(
     if duration <= 0:
         c.fault("workspace.duration", "must be more than nothing")
     elif duration > site.max_duration_s:
-        c.fault("workspace.duration", f"{format_duration(duration)} is over the site's limit of "
-                f"{format_duration(site.max_duration_s)}")  # fmt: skip
+        c.fault(
+            "workspace.duration",
+            f"{format_duration(duration)} is over the site's limit of "
+            f"{format_duration(site.max_duration_s)}",
+        )
     entries = doc.get("group", [])
     if not isinstance(entries, list) or not entries:
         c.fault("group", "there is none: write [[group]] with a name and a type")
         entries = []
-    groups = [_group(c, entry, f"group[{n}]", duration, site, images)
-              for n, entry in enumerate(entries)]  # fmt: skip
+    groups = [
+        _group(c, entry, f"group[{n}]", duration, site, images) for n, entry in enumerate(entries)
+    ]
     _together(c, [group for group in groups if group is not None], site)
     c.done()
     return Request(name, duration, tuple(group for group in groups if group is not None))
 
 
-def _group(c: Checker, entry: Any, where: str, duration: int, site: Site,
-           images: Mapping[str, Image]) -> Group | None:  # fmt: skip
+def _group(
+    c: Checker, entry: Any, where: str, duration: int, site: Site, images: Mapping[str, Image]
+) -> Group | None:
     if not isinstance(entry, dict):
         c.fault(where, "must be a table")
         return None
@@ -98,8 +111,10 @@ def _group(c: Checker, entry: Any, where: str, duration: int, site: Site,
             c.fault(f"{where}.type", f"no lease type {word!r}; {did_you_mean(word, site.types)}")
         return None
     if duration > kind.max_duration_s:
-        c.fault(f"{where}.type", f"{kind.name} may be leased for at most "
-                f"{format_duration(kind.max_duration_s)}")  # fmt: skip
+        c.fault(
+            f"{where}.type",
+            f"{kind.name} may be leased for at most {format_duration(kind.max_duration_s)}",
+        )
     number = c.get(entry, where, "count", 1, count(1, MAX_VMS))
     least = c.get(entry, where, "min", number, count(0, MAX_VMS))
     if least > number:
@@ -110,8 +125,9 @@ def _group(c: Checker, entry: Any, where: str, duration: int, site: Site,
     nics = c.get(entry, where, "nics", tuple(default_nics), texts)
     for network in nics:
         if network not in site.networks:
-            c.fault(f"{where}.nics", f"no network {network!r}; "
-                    f"{did_you_mean(network, site.networks)}")  # fmt: skip
+            c.fault(
+                f"{where}.nics", f"no network {network!r}; {did_you_mean(network, site.networks)}"
+            )
     return Group(
         name=c.get(entry, where, "name", "?", check_name),
         type=kind.name,
@@ -133,8 +149,14 @@ def _ready(images: Mapping[str, Image], name: str) -> str:
     return images[name].ready if name in images else "agent"
 
 
-def _image(c: Checker, entry: Mapping[str, Any], where: str, default: str, memory_mib: int,
-           images: Mapping[str, Image]) -> str:  # fmt: skip
+def _image(
+    c: Checker,
+    entry: Mapping[str, Any],
+    where: str,
+    default: str,
+    memory_mib: int,
+    images: Mapping[str, Image],
+) -> str:
     name: str = c.get(entry, where, "image", default, check_name)
     image = images.get(name)
     if image is None:
@@ -161,15 +183,20 @@ def _together(c: Checker, groups: list[Group], site: Site) -> None:
     for n, group in enumerate(groups):
         for role in group.requires:
             if role not in provided:
-                c.fault(f"group[{n}].roles.requires", f"nobody provides {role!r}; "
-                        f"{did_you_mean(role, provided)}")  # fmt: skip
+                c.fault(
+                    f"group[{n}].roles.requires",
+                    f"nobody provides {role!r}; {did_you_mean(role, provided)}",
+                )
     total = sum(group.count for group in groups)
     if total > MAX_VMS:
         c.fault("group", f"{total} VMs are over the limit of {MAX_VMS}")
     spread = sum(group.count for group in groups if group.placement == "spread")
     if site.nodes is not None and spread > site.nodes:
-        c.fault("group", f"{spread} VMs with a node each are more than the site's {site.nodes} "
-                'nodes (placement = "pack" puts several on one)')  # fmt: skip
+        c.fault(
+            "group",
+            f"{spread} VMs with a node each are more than the site's {site.nodes} "
+            'nodes (placement = "pack" puts several on one)',
+        )
 
 
 __all__ = ["Request", "UsageError", "from_type", "override", "parse_ensemble"]

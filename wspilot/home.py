@@ -74,8 +74,13 @@ def read_record(home: Path) -> LockRecord | None:
     """What `lock.json` says, or None when there is none (or it cannot be understood)."""
     try:
         doc = json.loads((home / "lock.json").read_text("utf-8"))
-        return LockRecord(str(doc["host"]), str(doc["boot_id"]), int(doc["pid"]),
-                          int(doc["start"]), str(doc["socket"]))  # fmt: skip
+        return LockRecord(
+            str(doc["host"]),
+            str(doc["boot_id"]),
+            int(doc["pid"]),
+            int(doc["start"]),
+            str(doc["socket"]),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -45,9 +45,16 @@ class Image:
 
     def spec(self) -> dict[str, Any]:
         """What a node needs to start a VM from it."""
-        return {"name": self.name, "kind": self.kind, "kernel": self.kernel,
-                "initrd": self.initrd, "append": self.append, "disk": self.disk,
-                "format": self.format, "pattern": self.pattern}  # fmt: skip
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "kernel": self.kernel,
+            "initrd": self.initrd,
+            "append": self.append,
+            "disk": self.disk,
+            "format": self.format,
+            "pattern": self.pattern,
+        }
 
 
 def load_images(directory: Path, site: Site) -> Mapping[str, Image]:

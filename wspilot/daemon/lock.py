@@ -39,8 +39,10 @@ class HomeLock:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
-            raise Refused(f"another daemon holds {self._home}: {self._holder()}",
-                          "use that one, or end it first") from None  # fmt: skip
+            raise Refused(
+                f"another daemon holds {self._home}: {self._holder()}",
+                "use that one, or end it first",
+            ) from None
         try:
             self._check_record(take_over)
             write_record(self._home, self._own_record())
@@ -72,5 +74,6 @@ class HomeLock:
 
     def _own_record(self) -> LockRecord:
         pid = os.getpid()
-        return LockRecord(socket.gethostname(), boot_id(), pid, start_time(pid) or 0,
-                          str(socket_path(self._home)))  # fmt: skip
+        return LockRecord(
+            socket.gethostname(), boot_id(), pid, start_time(pid) or 0, str(socket_path(self._home))
+        )

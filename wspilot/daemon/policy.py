@@ -58,8 +58,11 @@ def plan(
         for first in range(0, len(members), size):
             part = tuple(members[first : first + size])
             here = min(each, len(part))
-            plans.append(SlotPlan(part, -(-len(part) // each), cpus * here, memory * here,
-                                  placement == "spread"))  # fmt: skip
+            plans.append(
+                SlotPlan(
+                    part, -(-len(part) // each), cpus * here, memory * here, placement == "spread"
+                )
+            )
     return tuple(plans)
 
 
