@@ -1,12 +1,9 @@
-"""A conversation with the core in virtual time: say something, look at the books and the effects."""
+"""A conversation with the core in virtual time: speak, then look at the books and effects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-
-from wspilot.daemon.policy import SlotPlan
-from wspilot.ensemble import Request
 
 from wspilot.daemon.core import Books, Rules, step
 from wspilot.daemon.core.events import (
@@ -21,6 +18,8 @@ from wspilot.daemon.core.events import (
     Tick,
 )
 from wspilot.daemon.lrm.base import Answer, Job, JobState, Listing, Verdict
+from wspilot.daemon.policy import SlotPlan
+from wspilot.ensemble import Request
 from wspilot.messages import Kind, Notification, rfc3339
 from wspilot.model import (
     TABLES,
@@ -81,11 +80,8 @@ class Dialogue:
     def answer(self, verdict: Verdict, text: str = "") -> None:
         self.say(Submitted(self.slot.id, self.slot.calls, Answer(verdict, text=text)))
 
-    def poll(
-        self, *jobs: Job, ok: bool = True, whole: bool = True, sent: float | None = None
-    ) -> None:
-        listing = Listing(ok, {job.id: job for job in jobs}, whole)
-        self.say(Polled(listing, self.now if sent is None else sent))
+    def poll(self, *jobs: Job, ok: bool = True) -> None:
+        self.say(Polled(Listing(ok, {job.id: job for job in jobs}), self.now))
 
     def job(self, state: JobState = JobState.RUNNING, id: str = "7.srv", **more: Any) -> Job:
         return Job(id, f"ws-{self.slot.id}-01", OWNER, state, state.value, **more)

@@ -1,0 +1,315 @@
+"""TinyDB, made durable: a snapshot that any TinyDB opens, and a journal of commits beside it.
+
+A commit is one appended, checksummed, fsynced record for a whole batch of changes, so its cost does
+not grow with the number of documents; the snapshot is replaced by rename once the journal has grown
+as large. Start-up replays, drops a torn last record, and refuses a damaged middle: then nothing is
+guessed (PROTOCOLS.md section 3; the traps are msiemens/tinydb issue 467 and LIBS section 3).
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from tinydb import TinyDB
+from tinydb.storages import Storage
+from tinydb.table import Document, Table
+
+from wspilot.errors import WspilotError
+from wspilot.home import own_dir
+
+SCHEMA = 1
+META = "meta"
+MIN_JOURNAL = 4 << 20  # bytes; smaller journals are not worth a new snapshot
+Doc = Mapping[str, Any]
+Tables = dict[str, dict[str, Any]]
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class StoreError(WspilotError):
+    """The store could not be read or written; nothing was changed."""
+
+
+class StoreFull(StoreError):
+    """No room on the disk, or over the quota; nothing was changed."""
+
+
+class Journal:
+    """The file of commits. Each line is `crc32 SPACE json NEWLINE`, json = {seq, set, del}.
+
+    `size` is where the good records end. What lies behind (a torn tail, never acknowledged) is cut
+    off by the first commit, so that merely looking at a living daemon's store changes nothing.
+    """
+
+    def __init__(self, path: Path, size: int, sync: bool) -> None:
+        self.path, self.size, self._sync = path, size, sync
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._tail = os.fstat(self._descriptor).st_size > size
+        self._broken = False
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Durable when it returns. On an error the file is as long as it was before."""
+        if self._broken:
+            raise StoreError(
+                f"{self.path} could not be cut back after a failed write",
+                "make room on its disk and restart the daemon",
+            )
+        line = _line(record)
+        try:
+            if self._tail:
+                os.ftruncate(self._descriptor, self.size)
+                self._tail = False
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self._descriptor, line[written:], self.size + written)
+            if self._sync:
+                os.fdatasync(self._descriptor)
+        except OSError as error:
+            self._cut_back()
+            kind = StoreFull if error.errno in _FULL else StoreError
+            raise kind(f"{self.path}: {error.strerror}", "make room on its disk") from None
+        self.size += len(line)
+
+    def clear(self) -> None:
+        """Begin anew; the snapshot holds everything."""
+        os.ftruncate(self._descriptor, 0)
+        os.fsync(self._descriptor)
+        self.size = 0
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _cut_back(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self.size)
+        except OSError:
+            self._broken = True
+
+
+class JournalStorage(Storage):
+    """A TinyDB storage that sees snapshot and journal: `TinyDB(dir, storage=JournalStorage)`.
+
+    The daemon's own path is `commit`, which costs what the batch costs. `write`, which stock TinyDB
+    calls with everything, works too and costs a comparison of all documents.
+    """
+
+    def __init__(self, path: str | Path, *, sync: bool = True) -> None:
+        self._place = Path(path)
+        own_dir(self._place)
+        self._sync = sync
+        self._seq, self._tables = _snapshot(self._place / "snapshot.json")
+        records, good = _records(self._place / "journal.jsonl")
+        for record in records:
+            if record["seq"] > self._seq:
+                _apply(self._tables, record)
+                self._seq = record["seq"]
+        self._snapshot_size = _size(self._place / "snapshot.json")
+        self._journal = Journal(self._place / "journal.jsonl", good, sync)
+
+    def read(self) -> Tables | None:
+        """A copy of all tables: stock TinyDB changes documents in place."""
+        return copy.deepcopy(self._tables) or None
+
+    @property
+    def tables(self) -> Mapping[str, Mapping[str, Doc]]:
+        """The live tables, for reading only."""
+        return self._tables
+
+    def write(self, data: Tables) -> None:
+        """Stock TinyDB's way: the difference to what is here becomes one commit."""
+        sets, gone = {}, {}
+        for name in self._tables.keys() | data.keys():
+            old, new = self._tables.get(name, {}), data.get(name, {})
+            if changed := {id: dict(doc) for id, doc in new.items() if old.get(id) != doc}:
+                sets[name] = changed
+            if lost := sorted(old.keys() - new.keys()):
+                gone[name] = lost
+        if sets or gone:
+            self.commit(sets, gone)
+
+    def commit(self, sets: Mapping[str, Mapping[str, Doc]], gone: Mapping[str, list[str]]) -> None:
+        """One batch, durable when it returns. Raises StoreFull, StoreError: nothing changed."""
+        record = {"seq": self._seq + 1, "set": sets, "del": gone}
+        self._journal.append(record)
+        self._seq += 1
+        _apply(self._tables, record)
+        if self._journal.size > max(MIN_JOURNAL, self._snapshot_size):
+            self.compact()
+
+    def compact(self) -> None:
+        """Replace the snapshot. A crash at any point leaves records that replay harmlessly."""
+        path = self._place / "snapshot.json"
+        temporary = path.with_suffix(".tmp")
+        self._tables[META] = {"1": {"schema": SCHEMA, "seq": self._seq}}
+        try:
+            with open(temporary, "w", opener=_private) as file:
+                file.write(json.dumps(self._tables, separators=(",", ":")))
+                file.flush()
+                os.fsync(file.fileno())
+                self._snapshot_size = file.tell()
+            temporary.replace(path)
+            _sync_dir(self._place)
+            self._journal.clear()
+        except OSError:
+            temporary.unlink(missing_ok=True)  # the journal goes on; tried again at the next commit
+
+    def close(self) -> None:
+        """Everything is durable already: only descriptors are given back."""
+        self._journal.close()
+
+
+class JournalTable(Table):
+    """A table whose reads do not copy and whose batches go to the storage as they are."""
+
+    def _read_table(self) -> dict[str, Mapping[Any, Any]]:
+        return dict(cast(JournalStorage, self._storage).tables.get(self.name, {}))
+
+
+class Store:
+    """The daemon's documents by table and by our own id, on TinyDB.
+
+    TinyDB's document ids are integers, so that a stock TinyDB opens the snapshot; `_ids` maps ours
+    to them. Documents handed in and out are shared, never copied: nobody may change them.
+    """
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        self._db = TinyDB(path, storage=JournalStorage, sync=sync)
+        self._db.table_class = JournalTable
+        self._storage = cast(JournalStorage, self._db.storage)
+        self._ids: dict[str, dict[str, str]] = {}
+        self._next = 1
+
+    def load(self) -> dict[str, dict[str, Doc]]:
+        """Every document, by table and id."""
+        tables: dict[str, dict[str, Doc]] = {}
+        for name in sorted(self._db.tables() - {META}):
+            documents: Iterable[Document] = self._db.table(name)
+            tables[name] = {doc["id"]: doc for doc in documents}
+            self._ids[name] = {doc["id"]: str(doc.doc_id) for doc in documents}
+            self._next = max([self._next, *(int(id) + 1 for id in self._ids[name].values())])
+        return tables
+
+    def commit(self, changes: Mapping[str, Mapping[str, Doc | None]]) -> None:
+        """One batch: durable when it returns; None removes. Raises StoreFull, StoreError."""
+        sets: dict[str, dict[str, Doc]] = {}
+        gone: dict[str, list[str]] = {}
+        fresh: list[tuple[str, str]] = []
+        for table, documents in changes.items():
+            ids = self._ids.setdefault(table, {})
+            for id, doc in documents.items():
+                if doc is not None:
+                    if id not in ids:
+                        ids[id] = str(self._next)
+                        self._next += 1
+                        fresh.append((table, id))
+                    sets.setdefault(table, {})[ids[id]] = doc
+                elif id in ids:
+                    gone.setdefault(table, []).append(ids[id])
+        try:
+            if sets or gone:
+                self._storage.commit(sets, gone)
+        except StoreError:
+            for table, id in fresh:
+                del self._ids[table][id]
+            raise
+        for table, documents in changes.items():
+            for id in [id for id, doc in documents.items() if doc is None]:
+                self._ids[table].pop(id, None)
+
+    def close(self) -> None:
+        """Give the files back."""
+        self._db.close()
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    body = json.dumps(record, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _snapshot(path: Path) -> tuple[int, Tables]:
+    """(seq, tables) of the snapshot. Raises StoreError when it is damaged or of another schema."""
+    try:
+        tables = json.loads(path.read_bytes())
+        meta = tables.get(META, {}).get("1", {})
+    except FileNotFoundError:
+        return 0, {}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise StoreError(
+            f"{path} is damaged: {error}", "see what can be saved: wspilot fsck"
+        ) from None
+    if meta.get("schema") != SCHEMA:
+        raise StoreError(
+            f"{path} has schema {meta.get('schema')!r}; this wspilot reads schema {SCHEMA}",
+            "use the wspilot that wrote it",
+        )
+    return int(meta["seq"]), tables
+
+
+def _records(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """(good records, where they end). A bad last line is a torn tail; a bad middle is refused."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    found, good = [], 0
+    for start, line in _lines(data):
+        record = _parse(line)
+        if record is None:
+            if start + len(line) + 1 < len(data):
+                raise StoreError(
+                    f"{path} is damaged at byte {start}, with commits after it",
+                    "see what can be saved: wspilot fsck",
+                )
+            break
+        found.append(record)
+        good = start + len(line) + 1
+    return found, good
+
+
+def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(offset, line) of every line that has its newline; one without it was never acknowledged."""
+    start = 0
+    while (end := data.find(b"\n", start)) >= 0:
+        yield start, data[start:end]
+        start = end + 1
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    crc, _, body = line.partition(b" ")
+    if crc != b"%08x" % zlib.crc32(body):
+        return None
+    try:
+        record = json.loads(body)
+        return record if isinstance(record["seq"], int) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _apply(tables: Tables, record: Mapping[str, Any]) -> None:
+    for name, documents in record["set"].items():
+        tables.setdefault(name, {}).update(documents)
+    for name, ids in record["del"].items():
+        for id in ids:
+            tables.get(name, {}).pop(id, None)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_dir(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
