@@ -36,8 +36,10 @@ LRM_KEYS: Mapping[str, tuple[str, ...]] = {
         "min_poll",
         "max_jobs",
         "flavour",
+        "kill_delay",
     ),
     "slurm": (
+        "kill_delay",
         "queue",
         "account",
         "priority",
