@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from wspilot.daemon.core.events import (
     Cancel,
@@ -115,7 +116,11 @@ def submitted(turn: Turn, event: Submitted) -> None:
 
 def adopt(turn: Turn, slot: Slot, job: str) -> None:
     """The slot's job is known by its id."""
-    change = {"job": job, "unclear": False, "submitted": slot.asked or turn.now}
+    change: dict[str, Any] = {
+        "job": job,
+        "unclear": False,
+        "submitted": slot.asked or turn.now,
+    }
     if slot.state in FINAL_SLOT or slot.claimed:
         turn.books.put(replace(slot, **change))
         turn.do(Cancel(slot.id, job))

@@ -1,0 +1,167 @@
+"""Clients of the control socket: `call` for one answer, `Client` for calls and the subscription.
+
+The plain call imports neither asyncio nor anything else that would slow the command line down.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wspilot.errors import Code, NoDaemon, TimedOut, WspilotError
+from wspilot.home import LockRecord, read_record
+
+if TYPE_CHECKING:
+    import asyncio
+
+CALL_S = 30.0
+
+
+@dataclass(frozen=True)
+class Update:
+    """What the daemon said: everything (`snapshot`), or what has changed since."""
+
+    revision: int
+    snapshot: bool
+    changed: tuple[dict[str, Any], ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+def call(
+    home: Path, method: str, params: dict[str, Any], timeout_s: float | None = CALL_S
+) -> dict[str, Any]:
+    """One request, one answer. Raises NoDaemon, TimedOut, or the daemon's own WspilotError."""
+    record = _record(home)
+    line = _request(1, method, params)
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(timeout_s)
+            link.connect(record.socket)
+            link.sendall(line)
+            with link.makefile("rb") as answers:
+                answer = answers.readline()
+    except TimeoutError:
+        raise TimedOut(f"the daemon did not answer {method} within {timeout_s:g} s",
+                       "see its log: it may be waiting for a disk") from None  # fmt: skip
+    except OSError as error:
+        raise _gone(home, record, error) from None
+    if not answer:
+        raise NoDaemon("the daemon ended in mid-call", "start it again: wspilot daemon --detach")
+    return _result(json.loads(answer))
+
+
+class Client:
+    """One connection of an asyncio program."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        import asyncio
+
+        self._reader, self._writer = reader, writer
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._updates: asyncio.Queue[Update | None] = asyncio.Queue()
+        self._last = 0
+        self._task = asyncio.ensure_future(self._read())
+
+    @classmethod
+    async def open(cls, home: Path) -> Client:
+        """Connect to the daemon of a home. Raises NoDaemon."""
+        import asyncio
+
+        record = _record(home)
+        try:
+            return cls(*await asyncio.open_unix_connection(record.socket, limit=1 << 28))
+        except OSError as error:
+            raise _gone(home, record, error) from None
+
+    async def call(
+        self, method: str, timeout_s: float | None = CALL_S, **params: Any
+    ) -> dict[str, Any]:
+        """One answer. Raises NoDaemon, TimedOut, or the daemon's own WspilotError."""
+        import asyncio
+
+        self._last += 1
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[self._last] = future
+        try:
+            self._writer.write(_request(self._last, method, params))
+            return _result(await asyncio.wait_for(future, timeout_s))
+        except TimeoutError:
+            raise TimedOut(f"the daemon did not answer {method} within {timeout_s:g} s") from None
+        finally:
+            self._waiting.pop(self._last, None)
+
+    async def subscribe(self) -> AsyncIterator[Update]:
+        """A snapshot, then deltas. Raises NoDaemon when the connection ends."""
+        first = await self.call("subscribe")
+        yield Update(first["revision"], True, tuple(first["items"]))
+        while (update := await self._updates.get()) is not None:
+            yield update
+        raise NoDaemon("the connection to the daemon has ended", "is it still running?")
+
+    async def close(self) -> None:
+        """End the connection."""
+        self._task.cancel()
+        self._writer.close()
+
+    async def _read(self) -> None:
+        try:
+            while line := await self._reader.readline():
+                message = json.loads(line)
+                if "method" in message:
+                    self._updates.put_nowait(_update(message))
+                elif (future := self._waiting.get(message.get("id"))) and not future.done():
+                    future.set_result(message)
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._updates.put_nowait(None)
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(NoDaemon("the connection to the daemon has ended"))
+
+
+def _update(message: dict[str, Any]) -> Update:
+    params = message["params"]
+    if message["method"] == "snapshot":
+        return Update(params["revision"], True, tuple(params["items"]))
+    return Update(params["revision"], False, tuple(params["changed"]), tuple(params["gone"]))
+
+
+def _record(home: Path) -> LockRecord:
+    record = read_record(home)
+    if record is None:
+        raise NoDaemon(f"no daemon runs on {home}", "start one: wspilot daemon --detach")
+    return record
+
+
+def _gone(home: Path, record: LockRecord, error: OSError) -> NoDaemon:
+    here = socket.gethostname()
+    if record.host != here:
+        return NoDaemon(f"the daemon of {home} runs on {record.host}, not on {here}",
+                        f"go there: ssh {record.host} wspilot ...")  # fmt: skip
+    return NoDaemon(
+        f"the daemon of {home} (pid {record.pid}) does not answer: {error.strerror or error}",
+        "start it again: wspilot daemon --detach",
+    )
+
+
+def _request(id: int, method: str, params: dict[str, Any]) -> bytes:
+    return (
+        json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode()
+        + b"\n"
+    )
+
+
+def _result(message: dict[str, Any]) -> dict[str, Any]:
+    error = message.get("error")
+    if error is None:
+        result: dict[str, Any] = message["result"]
+        return result
+    code = error.get("code", 1)
+    known = code if code in set(Code) else Code.USAGE if code in (-32601, -32602) else Code.FAILED
+    hint = (error.get("data") or {}).get("hint", "")
+    raise WspilotError(str(error.get("message")), str(hint), Code(known))
