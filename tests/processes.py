@@ -130,3 +130,27 @@ def wait_until_gone(
         if not left or time.monotonic() >= end:
             return left
         time.sleep(0.02)
+
+
+def me() -> Process:
+    """This process."""
+    mine = look_up(os.getpid())
+    assert mine is not None
+    return mine
+
+
+def environ(process: Process) -> list[str]:
+    """The environment it was started with, `NAME=value` each; empty when it cannot be read."""
+    try:
+        raw = Path(f"/proc/{process.pid}/environ").read_bytes()
+    except OSError:
+        return []
+    return raw.decode(errors="replace").split("\0")
+
+
+def open_files(process: Process) -> list[str]:
+    """Paths of the files it has open; empty when they cannot be read."""
+    try:
+        return [str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir()]
+    except OSError:
+        return []
