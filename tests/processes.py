@@ -92,11 +92,14 @@ def become_subreaper() -> None:
 
 def die_with_parent(number: int = signal.SIGKILL) -> Callable[[], None]:
     """A preexec_fn: the child gets this signal when whoever started it dies, even by kill -9."""
-    prctl, unblock = _libc.prctl, signal.pthread_sigmask
 
     def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
-        unblock(signal.SIG_SETMASK, [])
+        _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        # A shell starts what it puts into the background with SIGINT ignored, and that is
+        # inherited: Python would then raise no KeyboardInterrupt and fixtures would not end.
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
     return prepare
 

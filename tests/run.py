@@ -122,6 +122,8 @@ class Runner:
     def run(self) -> int:
         """All stages; returns the exit code."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)  # what is ignored could not be waited for
         processes.become_subreaper()
         try:
             waiting = [r for r in self.results if self._can_run(r)]
