@@ -8,11 +8,19 @@ cd "$(dirname "$0")/.."
 level=${1:?usage: tools/venv.sh run|test}
 case $level in run) what=. ;; test) what='.[test,lint]' ;; *) echo "no such level: $level" >&2; exit 2 ;; esac
 venv=.venv
+log=.cache/setup.log
 
 missing() { # package, what is missing
     echo "wspilot: $2" >&2
     as=; [ "$(id -u)" = 0 ] || as='sudo '
     echo "  on Debian or Ubuntu: ${as}apt-get update && ${as}apt-get install -y $1" >&2
+    exit 2
+}
+
+give_up() { # what failed, what to look at
+    tail -n 15 "$log" >&2
+    echo "wspilot: $1 (all it said: $log)" >&2
+    echo "  look at: $2, then run make again" >&2
     exit 2
 }
 
@@ -36,17 +44,12 @@ make_venv() {
     python=$(find_python) || missing python3 'Python 3.11 or newer was not found'
     "$python" -c 'import venv, ensurepip' 2>/dev/null || missing python3-venv "$python cannot make a virtual environment"
     rm -rf "$venv"
-    "$python" -m venv "$venv"
+    "$python" -m venv "$venv" >"$log" 2>&1 || give_up "$python could not make $venv" "$python -m venv $venv"
 }
 
 install() {
-    log=.cache/pip.log
-    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$what" >"$log" 2>&1 || {
-        tail -n 15 "$log" >&2
-        echo "wspilot: pip could not install the package (all of it: $log)" >&2
-        echo "  it needs a package index: check the network and 'pip config list', then run make again" >&2
-        exit 2
-    }
+    "$venv/bin/python" -m pip install --disable-pip-version-check --no-input -e "$what" >"$log" 2>&1 ||
+        give_up 'pip could not install the package' "pip config list   (a package index must be reachable)"
 }
 
 ready && exit 0
@@ -58,6 +61,14 @@ mkdir -p .cache
 exec 9>.cache/venv.lock
 flock 9                                   # a second make waits for the first, then finds it done
 ready && exit 0
+# ensurepip and pip leave their temporary directories behind when Ctrl-C ends them.
+export TMPDIR="$PWD/.cache/tmp"
+clear_up() { rm -rf "$TMPDIR"; }
+clear_up
+mkdir "$TMPDIR"
+trap clear_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 start=$(date +%s)
 echo "setting up $venv ($what) ..."
 if [ -f "$venv/.ready-run" ] || [ -f "$venv/.ready-test" ]; then

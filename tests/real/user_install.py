@@ -52,11 +52,12 @@ def make_user_install() -> UserInstall:
         install.root.chmod(0o755)
         source = install.root / "source"
         copy_source(source)
+        (install.root / "tmp").mkdir()
         _run([str(SYSTEM_PYTHON), "-m", "venv", "--without-pip", str(install.root / "venv")])
         # The venv that runs the tests lends its pip: making one costs 3 s.
         pip = [sys.executable, "-m", "pip", "--python", str(install.python)]
         quiet = ["--quiet", "--no-input", "--disable-pip-version-check"]
-        _run([*pip, "install", *quiet, str(source)])
+        _run([*pip, "install", *quiet, str(source)], TMPDIR=str(install.root / "tmp"))
         _open_to_all(install.root)
     except BaseException:
         install.remove()
@@ -88,6 +89,13 @@ def _open_to_all(root: Path) -> None:
                 path.chmod(path.stat().st_mode | 0o444)
 
 
-def _run(argv: list[str]) -> None:
+def _run(argv: list[str], **env: str) -> None:
     # A umask of 077 would shut the user out of what pip writes.
-    subprocess.run(argv, check=True, timeout=180, stdin=subprocess.DEVNULL, umask=0o022)
+    subprocess.run(
+        argv,
+        check=True,
+        timeout=180,
+        stdin=subprocess.DEVNULL,
+        umask=0o022,
+        env={**os.environ, **env},
+    )
