@@ -257,7 +257,7 @@ class Runner:
         problems += [f"belongs to no stage (tests/stages.py): {path}" for path in self.homeless]
         for r in self.results:
             problems += [f"failed: {n}" for n, outcome in r.outcomes.items() if outcome == "failed"]
-        print(*problems, sep="\n")
+        print(*problems, sep="\n", end="\n" if problems else "")
         passed, skipped = (sum(r.count(o) for r in self.results) for o in ("passed", "skipped"))
         print(closing_line(passed, len(problems), skipped), flush=True)
         if self.interrupted:

@@ -13,63 +13,22 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 from tests import processes
 from tests.processes import Process
+from tests.real.slurm_conf import Settings, free_ports, slurm_conf
 from tests.real.testuser import TestUser
 
+__all__ = ["Settings", "SlurmCluster", "SlurmError", "Survivors", "wait_until"]
+
 _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-_CONF = """\
-ClusterName=wslab
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser=root
-SlurmdUser=root
-AuthType=auth/munge
-AuthInfo=socket={root}/munge/sock
-CredType=cred/munge
-SlurmctldPort={port}
-StateSaveLocation={root}/state
-SlurmdSpoolDir={root}/spool/%n
-SlurmctldPidFile={root}/pid/slurmctld.pid
-SlurmdPidFile={root}/pid/slurmd.%n.pid
-SlurmctldLogFile={root}/log/slurmctld.log
-SlurmdLogFile={root}/log/slurmd.%n.log
-SlurmctldDebug=debug
-SlurmdDebug=debug
-SlurmdParameters=config_overrides
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-MpiDefault=none
-SwitchType=switch/none
-PlugStackConfig={root}/plugstack.conf
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU=100
-SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0
-PriorityType=priority/basic
-MinJobAge=300
-SlurmctldTimeout=30
-SlurmdTimeout=20
-BatchStartTimeout=10
-CompleteWait=0
-ReturnToService=2
-InactiveLimit=0
-MaxJobCount=10000
-MessageTimeout=10
-PropagateResourceLimits=NONE
-"""
 
 
 class SlurmError(Exception):
@@ -78,23 +37,6 @@ class SlurmError(Exception):
 
 class Survivors(SlurmError):
     """Processes that outlived the cluster's orderly end. They have been killed."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a cluster differs from the usual one."""
-
-    nodes: int = 4
-    cpus: int = 4
-    """CPUs that each node claims; the machine need not have them."""
-    memory: int = 2000
-    """MiB that each node claims."""
-    kill_wait: int = 5
-    """Seconds between TERM and KILL of a cancelled job."""
-    epilog: str = ""
-    """Text of an Epilog (runs as root, without PATH and HOME); empty for none."""
-    options: tuple[tuple[str, str], ...] = ()
-    """More lines of slurm.conf; a key that is there already is replaced."""
 
 
 class SlurmCluster:
@@ -136,7 +78,7 @@ class SlurmCluster:
             for name in ("state", "log", "pid", "munge", *(f"spool/{n}" for n in self.nodes)):
                 (self.root / name).mkdir(parents=True)
             self._start_munge()
-            self._write_config(free_ports(1 + len(self.nodes)))
+            self._write_config()
             self._start_daemon("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
             for node in self.nodes:
                 self.start_node(node)
@@ -241,9 +183,9 @@ class SlurmCluster:
 
     def wait_for_job(self, number: int, *states: str, seconds: float = 20) -> str:
         """Until the job is in one of these states. Raises SlurmError, with the job."""
-        wait_until(lambda: self.jobs().get(number, "gone") in states, seconds) or self._give_up(
-            f"job {number} not {'/'.join(states)} after {seconds:.0f} s: {self.job(number)}"
-        )
+        if not wait_until(lambda: self.jobs().get(number, "gone") in states, seconds):
+            what = f"job {number} not {'/'.join(states)} after {seconds:.0f} s"
+            raise SlurmError(f"{what}: {self.job(number)}")
         return self.jobs()[number]
 
     def node_states(self) -> dict[str, str]:
@@ -264,7 +206,7 @@ class SlurmCluster:
 
         if not wait_until(all_up, seconds):
             logs = [path.read_text()[-600:] for path in sorted(self.root.glob("log/*"))]
-            self._give_up(f"not up after {seconds:.0f} s:\n" + "\n".join(logs))
+            raise SlurmError(f"not up after {seconds:.0f} s:\n" + "\n".join(logs))
 
     # -- what an operator, or fate, does -----------------------------------------------------
 
@@ -277,9 +219,17 @@ class SlurmCluster:
         self._update_node(node, "State=RESUME")
 
     def requeue(self, number: int) -> None:
-        """Start a job again that asked not to be: an operator may."""
+        """Start a running job again that asked not to be: an operator may.
+
+        Slurm would put it off by two minutes; this says "now" for it, but not within the same
+        second: slurmd then takes the new start's credential for the old one's, which has been
+        revoked, and the job fails ("Job credential revoked", 1 of 2).
+        """
         self.run(["scontrol", "update", f"JobId={number}", "Requeue=1"], as_user=False)
         self.run(["scontrol", "requeue", str(number)], as_user=False)
+        self.wait_for_job(number, "PENDING")
+        time.sleep(1.1)
+        self.run(["scontrol", "update", f"JobId={number}", "StartTime=now"], as_user=False)
 
     def fail_node(self, node: str) -> list[Process]:
         """The node dies: its slurmd, its slurmstepd and all of its jobs' processes, at once.
@@ -320,9 +270,6 @@ class SlurmCluster:
     def _update_node(self, node: str, *what: str) -> None:
         self.run(["scontrol", "update", f"NodeName={node}", *what], as_user=False)
 
-    def _give_up(self, why: str) -> NoReturn:
-        raise SlurmError(why)
-
     def _start_munge(self) -> None:
         own = self.root / "munge"
         key = own / "key"
@@ -331,31 +278,15 @@ class SlurmCluster:
         files = (f"--{kind}={own / name}" for kind, name in _MUNGE_FILES)
         self._start_daemon("munged", "munged", "--foreground", "--force", *files)
         if not wait_until((own / "sock").exists, 5):
-            self._give_up(f"munged did not start: {(own / 'munged.out').read_text()}")
+            raise SlurmError(f"munged did not start: {(own / 'munged.out').read_text()}")
 
-    def _write_config(self, ports: Sequence[int]) -> None:
-        host = socket.gethostname().partition(".")[0]
-        set_ = self.settings
-        options = dict(set_.options) | {"KillWait": str(set_.kill_wait)}
-        if set_.epilog:
-            epilog = self.root / "epilog"
-            epilog.write_text(set_.epilog)
-            epilog.chmod(0o755)
-            options["Epilog"] = str(epilog)
-        usual = _CONF.format(host=host, root=self.root, port=ports[0]).splitlines()
-        lines = [line for line in usual if line.partition("=")[0] not in options]
-        lines += [f"{key}={value}" for key, value in options.items()]
-        lines += [
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-            f"CPUs={set_.cpus} RealMemory={set_.memory} State=UNKNOWN"
-            for node, port in zip(self.nodes, ports[1:], strict=True)
-        ]
-        lines += [
-            "PartitionName=batch Nodes=ALL Default=YES MaxTime=24:00:00 DefaultTime=60 State=UP",
-            "PartitionName=short Nodes=ALL Default=NO MaxTime=5 DefaultTime=1 State=UP",
-        ]
+    def _write_config(self) -> None:
+        if self.settings.epilog:
+            (self.root / "epilog").write_text(self.settings.epilog)
+            (self.root / "epilog").chmod(0o755)
         (self.root / "plugstack.conf").touch()
-        self.conf.write_text("\n".join(lines) + "\n")
+        ports = free_ports(1 + len(self.nodes))
+        self.conf.write_text(slurm_conf(self.settings, self.root, self.nodes, ports))
 
     def _start_daemon(self, name: str, *argv: str) -> None:
         with (self.root / "log" / f"{name.replace(' ', '.')}.out").open("ab") as output:
@@ -371,7 +302,7 @@ class SlurmCluster:
             )
         found = processes.look_up(child.pid)
         if found is None:
-            self._give_up(f"{argv[0]} ended at once")
+            raise SlurmError(f"{argv[0]} ended at once")
         self._daemons[name] = (child, found)
 
     def _end_jobs(self) -> None:
@@ -380,7 +311,7 @@ class SlurmCluster:
             return
         self.thaw()
         self._try("scancel", "-s", "KILL", "-f", "--state=RUNNING")
-        self._try("scancel", "--me" if not self.user.name else f"--user={self.user.name}")
+        self._try("scancel", f"--user={self.user.name}")
         wait_until(lambda: not self.user.processes() and not self._stepds(), 8)
 
     def _try(self, *argv: str) -> None:
@@ -444,18 +375,6 @@ _MUNGE_FILES = (
 
 def _last_things_last(name: str) -> int:
     return ("slurmd", "slurmctld", "munged").index(name.partition(" ")[0])
-
-
-def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on now, all different."""
-    sockets = [socket.socket() for _ in range(number)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -75,6 +75,7 @@ def test_all_good_is_exit_0_and_leaves_no_directory(tmp_path: Path) -> None:
     assert list(tmp_path.glob("wsrun-*")) == []
 
 
+@pytest.mark.slow
 def test_a_stage_over_its_budget_is_stopped_with_its_children(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -96,6 +97,7 @@ def test_a_stage_over_its_budget_is_stopped_with_its_children(tmp_path: Path) ->
     assert left is None or not left.is_alive()
 
 
+@pytest.mark.slow
 def test_a_stage_that_ignores_the_interrupt_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
