@@ -1,5 +1,5 @@
 # What one types in a fresh clone. Everything lives in .venv and .cache; `make clean` takes both away.
-# The work is done by tools/ (set-up) and tests/run.py (stages, time limits, counts).
+# The work is done by .ci/ (set-up) and tests/run.py (stages, time limits, counts).
 
 SHELL := /bin/sh
 VENV := .venv
@@ -19,16 +19,16 @@ help:            ## this list
 	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
 
 demo:            ## set up, then lease four virtual nodes on this machine and watch them
-	@sh tools/venv.sh run
-	@QEMU_PACKAGES="$(QEMU_PACKAGES)" VMM="$(VMM)" sh tools/qemu.sh
+	@sh .ci/venv.sh run
+	@QEMU_PACKAGES="$(QEMU_PACKAGES)" VMM="$(VMM)" sh .ci/qemu.sh
 	@exec $(VENV)/bin/wspilot demo $(if $(VMM),--vmm $(VMM)) $(DEMO_ARGS)
 
 test:            ## set up, then every test this machine can run, real parts included
-	@sh tools/venv.sh test
+	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run $(if $(ARGS),-- $(ARGS))
 
 test-fast:       ## unit and simulation without the slow ones, under a minute
-	@sh tools/venv.sh test
+	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run --fast unit sim $(if $(ARGS),-- $(ARGS))
 
 test-unit:       ## the unit tests
@@ -38,19 +38,19 @@ test-qemu:       ## real guests and their networks
 test-tui:        ## the terminal interface
 test-debian:     ## a fresh clone in a minimal Debian root (root)
 test-unit test-sim test-slurm test-qemu test-tui test-debian:
-	@sh tools/venv.sh test
+	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run $(@:test-%=%) $(if $(ARGS),-- $(ARGS))
 
 lint:            ## ruff check, ruff format --check, mypy --strict
-	@sh tools/venv.sh test
+	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run lint
 
 format:          ## let ruff put the layout right
-	@sh tools/venv.sh test
+	@sh .ci/venv.sh test
 	@$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
 bench:           ## the benchmark's figures, as a table
-	@sh tools/venv.sh test
+	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.bench $(ARGS)
 
 clean:           ## remove what make made in this directory

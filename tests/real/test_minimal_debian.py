@@ -62,7 +62,7 @@ def test_the_demo_of_a_fresh_clone(debian: DebianRoot, user: str) -> None:
     assert "simulated" in text
     assert "LEFT []" in text, text
 
-    code, text = in_clone(debian, "timeout 3 sh tools/venv.sh run", user)
+    code, text = in_clone(debian, "timeout 3 sh .ci/venv.sh run", user)
     assert (code, text) == (0, "")
 
 
@@ -72,7 +72,7 @@ def test_a_missing_package_is_named(debian: DebianRoot) -> None:
     debian.run(f"git clone -q {debian.clone_source('root')} missing")
     ensurepip.rename(away)
     try:
-        done = debian.run("cd missing && sh tools/venv.sh run")
+        done = debian.run("cd missing && sh .ci/venv.sh run")
     finally:
         away.rename(ensurepip)
     assert done.returncode == 2, done.stdout

@@ -387,7 +387,8 @@ def _digest(method: str, params: Params) -> str:
 
 def _overhead(vmm: str, group: Any) -> int:
     """MiB a VM needs on its node beside the guest's memory (measured: docs/decisions.md)."""
-    return {"qemu": 128 + group.memory_mib // 16, "xen": 16}.get(vmm, 0)
+    overhead: dict[str, int] = {"qemu": 128 + group.memory_mib // 16, "xen": 16}
+    return overhead.get(vmm, 0)
 
 
 def _text(params: Params, key: str) -> str:

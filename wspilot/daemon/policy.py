@@ -58,6 +58,9 @@ def plan(
         for first in range(0, len(members), size):
             part = tuple(members[first : first + size])
             here = min(each, len(part))
+            cores = cpus * here
+            if placement == "spread" and site.lrm == "torque" and site.node_cpus:
+                cores = site.node_cpus  # Torque knows a whole node only by all of its cores
             plans.append(
                 SlotPlan(
                     part, -(-len(part) // each), cpus * here, memory * here, placement == "spread"

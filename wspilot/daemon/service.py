@@ -152,7 +152,8 @@ class Service:
         nothing has changed. A WspilotError of one event (a refused request) is raised as well.
         """
         assert self._store is not None
-        done, effects = [], []
+        done: list[bool] = []
+        effects: list[Effect] = []
         for event in events:
             mark = self.books.mark()
             try:

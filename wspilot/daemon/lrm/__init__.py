@@ -20,6 +20,10 @@ def open_driver(name: str, settings: Mapping[str, Any], home: Path) -> Driver:
         from wspilot.daemon.lrm.slurm import SlurmDriver
 
         return SlurmDriver(batch_settings(settings, kill_delay_s=30.0))
+    import shutil
+
     from wspilot.daemon.lrm.torque import TorqueDriver
 
-    return TorqueDriver(batch_settings(settings, kill_delay_s=2.0))
+    # The job's shell has no login PATH: pbsdsh is called by the name it has here.
+    pbsdsh = shutil.which("pbsdsh") or "pbsdsh"
+    return TorqueDriver(batch_settings(settings, kill_delay_s=2.0), pbsdsh)

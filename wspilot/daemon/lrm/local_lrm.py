@@ -14,7 +14,12 @@ import os
 import socket
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    import subprocess
+
+Doc = dict[str, Any]
 TICK_S = 0.05
 LINGER_S = 2.0
 REMEMBER_S = 300.0
@@ -22,7 +27,7 @@ SHUTDOWN_WAIT_S = 5.0
 OPEN = ("queued", "held", "running", "suspended")
 
 
-def main(argv):
+def main(argv: list[str]) -> int:
     """Returns the exit code: 0 done, 1 refused (the reason is on stderr), 2 usage."""
     if len(argv) >= 2 and argv[0] == "spread":
         return spread(argv[1:])
@@ -46,7 +51,7 @@ def main(argv):
 # -- a verb
 
 
-def ask(request, serve_argv):
+def ask(request: Doc, serve_argv: list[str]) -> Doc:
     """One request to the server of the current directory, started where there is none."""
     deadline = time.monotonic() + 15
     while True:
@@ -61,7 +66,8 @@ def ask(request, serve_argv):
                     if not part:
                         raise ConnectionResetError("the server ended in mid-answer")
                     data += part
-                return json.loads(data)
+                answer: Doc = json.loads(data)
+                return answer
         except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError):
             if time.monotonic() > deadline:
                 return {"error": "the built-in batch system does not start: see server.log"}
@@ -69,7 +75,7 @@ def ask(request, serve_argv):
             time.sleep(0.02)
 
 
-def start_server(serve_argv):
+def start_server(serve_argv: list[str]) -> None:
     """Fork twice into a server of its own session; two at once are settled by its lock."""
     if os.fork():
         os.wait()
@@ -87,7 +93,7 @@ def start_server(serve_argv):
     os.execv(sys.executable, [*python, *serve_argv, "serve"])
 
 
-def spread(argv):
+def spread(argv: list[str]) -> int:
     """Run `argv` once on every node of the job, in the job's session; the worst exit code."""
     import subprocess
 
@@ -108,13 +114,15 @@ def spread(argv):
 class Server:
     """The queue and its processes. One thread; everything it must not forget is in queue.json."""
 
-    def __init__(self, nodes, cores, memory_mib, grace_s):
+    def __init__(self, nodes: int, cores: int, memory_mib: int, grace_s: float) -> None:
         self.nodes = [f"node{n:02d}" for n in range(1, nodes + 1)]
         self.cores, self.memory_mib, self.grace_s = cores, memory_mib, grace_s
-        self.children = {}
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.jobs: dict[str, Doc] = {}
+        self.next = 1
         self.idle_since = time.monotonic()
 
-    def serve(self):
+    def serve(self) -> int:
         """Serve until idle. Exit code 0, also where another server has the directory."""
         import fcntl
         import selectors
@@ -143,12 +151,12 @@ class Server:
             os.unlink("lrm.sock")
         return 0
 
-    def finished(self):
+    def finished(self) -> bool:
         if any(job["state"] in OPEN for job in self.jobs.values()):
             self.idle_since = time.monotonic()
         return time.monotonic() - self.idle_since > LINGER_S
 
-    def answer(self, listener):
+    def answer(self, listener: socket.socket) -> None:
         link, _ = listener.accept()
         with link:
             link.settimeout(5)
@@ -170,7 +178,7 @@ class Server:
 
     # -- verbs
 
-    def do_submit(self, **wanted):
+    def do_submit(self, **wanted: Any) -> Doc:
         fault = self.impossible(wanted)
         if fault:
             return {"error": fault}
@@ -182,7 +190,7 @@ class Server:
         self.step()
         return {"id": id}
 
-    def impossible(self, wanted):
+    def impossible(self, wanted: Doc) -> str:
         """Why a job could never run here; empty when it can."""
         if wanted["nodes"] > len(self.nodes):
             return f"{wanted['nodes']} nodes are more than the {len(self.nodes)} there are"
@@ -192,11 +200,11 @@ class Server:
             return f"{wanted['memory_mib']} MiB a node are more than {self.memory_mib}"
         return ""
 
-    def do_list(self):
+    def do_list(self) -> Doc:
         keep = ("id", "name", "owner", "state", "hosts", "exit", "reason")
         return {"jobs": [{key: job[key] for key in keep} for job in self.jobs.values()]}
 
-    def do_cancel(self, id):
+    def do_cancel(self, id: str) -> Doc:
         job = self.jobs.get(id)
         if job is None or job["state"] == "done":
             return {"gone": True}
@@ -207,25 +215,25 @@ class Server:
         self.save()
         return {"gone": False}
 
-    def do_hold(self, id):
+    def do_hold(self, id: str) -> Doc:
         return self.move(id, "queued", "held", "held by its user")
 
-    def do_release(self, id):
+    def do_release(self, id: str) -> Doc:
         return self.move(id, "held", "queued", "")
 
-    def do_suspend(self, id):
+    def do_suspend(self, id: str) -> Doc:
         import signal
 
         self.signal(self.jobs[id], signal.SIGSTOP)
         return self.move(id, "running", "suspended", "")
 
-    def do_resume(self, id):
+    def do_resume(self, id: str) -> Doc:
         import signal
 
         self.signal(self.jobs[id], signal.SIGCONT)
         return self.move(id, "suspended", "running", "")
 
-    def do_requeue(self, id):
+    def do_requeue(self, id: str) -> Doc:
         """The operator's: kill the job and let it run again under the same id."""
         import signal
 
@@ -235,7 +243,7 @@ class Server:
         self.save()
         return {"id": id}
 
-    def move(self, id, old, new, reason):
+    def move(self, id: str, old: str, new: str, reason: str) -> Doc:
         job = self.jobs[id]
         if job["state"] != old:
             return {"error": f"job {id} is {job['state']}"}
@@ -245,7 +253,7 @@ class Server:
 
     # -- time
 
-    def step(self):
+    def step(self) -> None:
         """Reap, enforce walltime and grace, start what fits, forget what is old."""
         import signal
 
@@ -269,7 +277,7 @@ class Server:
         if changed:
             self.save()
 
-    def start_next(self):
+    def start_next(self) -> bool:
         started = False
         for job in list(self.jobs.values()):
             if job["state"] != "queued":
@@ -282,7 +290,7 @@ class Server:
             started = True
         return started
 
-    def place(self, job):
+    def place(self, job: Doc) -> "list[str] | None":
         """The nodes for a job, or None."""
         free = {node: [self.cores, self.memory_mib] for node in self.nodes}
         for other in self.jobs.values():
@@ -298,7 +306,7 @@ class Server:
         ]  # fmt: skip
         return fit[: job["nodes"]] if len(fit) >= job["nodes"] else None
 
-    def start(self, job, hosts):
+    def start(self, job: Doc, hosts: list[str]) -> None:
         import subprocess
 
         env = {
@@ -320,7 +328,7 @@ class Server:
         self.children[job["id"]] = child
         job["pid"], job["born"] = child.pid, born(child.pid)
 
-    def gone(self, job):
+    def gone(self, job: Doc) -> "tuple[int | None] | None":
         """(exit code,) once the job's script has ended; None while it runs."""
         child = self.children.get(job["id"])
         if child is not None:
@@ -328,21 +336,21 @@ class Server:
             return None if code is None else (code if code >= 0 else 256 - code,)
         return None if job["born"] and born(job["pid"]) == job["born"] else (None,)
 
-    def terminate(self, job, reason):
+    def terminate(self, job: Doc, reason: str) -> None:
         import signal
 
         job["reason"], job["kill_at"] = reason, time.time() + self.grace_s
         self.signal(job, signal.SIGCONT)
         self.signal(job, signal.SIGTERM)
 
-    def end(self, job, code, reason):
+    def end(self, job: Doc, code: "int | None", reason: str) -> None:
         self.children.pop(job["id"], None)
         if job.pop("again", False):
             job.update(state="queued", hosts=[], pid=0, born=0, reason="requeued")
             return
         job.update(state="done", exit=code, reason=reason, ended=time.time())
 
-    def signal(self, job, number):
+    def signal(self, job: Doc, number: int) -> None:
         """To every process of the job's session; one that left it (setsid) is not found."""
         if not job["pid"]:
             return
@@ -355,8 +363,7 @@ class Server:
 
     # -- disk
 
-    def load(self):
-        self.jobs, self.next = {}, 1
+    def load(self) -> None:
         try:
             with open("queue.json") as file:
                 doc = json.load(file)
@@ -364,7 +371,7 @@ class Server:
         except FileNotFoundError:
             pass
 
-    def save(self):
+    def save(self) -> None:
         """The queue is on disk before a submission is answered."""
         with open("queue.tmp", "w", opener=private) as file:
             json.dump({"jobs": self.jobs, "next": self.next}, file)
@@ -373,11 +380,11 @@ class Server:
         os.replace("queue.tmp", "queue.json")
 
 
-def private(path, flags):
+def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def fields(pid):
+def fields(pid: int) -> list[str]:
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()
@@ -385,13 +392,13 @@ def fields(pid):
         return []
 
 
-def session(pid):
+def session(pid: int) -> int:
     """The session a process belongs to (proc(5), field 6)."""
     found = fields(pid)
     return int(found[3]) if found and found[0] != "Z" else -1
 
 
-def born(pid):
+def born(pid: int) -> int:
     """A process's start time in clock ticks; 0 when it is gone or a zombie."""
     found = fields(pid)
     return int(found[19]) if found and found[0] != "Z" else 0

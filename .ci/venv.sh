@@ -1,11 +1,11 @@
 #!/bin/sh
-# Make .venv complete. usage: tools/venv.sh run|test    (run: the package; test: with [test,lint])
+# Make .venv complete. usage: .ci/venv.sh run|test    (run: the package; test: with [test,lint])
 # A stamp inside .venv is written last and removed first, so that a set-up that was interrupted
 # anywhere has none and is made anew: pip does not notice every half-written package.
 # Exit 2 with what to type when something is missing.
 set -eu
 cd "$(dirname "$0")/.."
-level=${1:?usage: tools/venv.sh run|test}
+level=${1:?usage: .ci/venv.sh run|test}
 case $level in run) what=. ;; test) what='.[test,lint]' ;; *) echo "no such level: $level" >&2; exit 2 ;; esac
 venv=.venv
 log=.cache/setup.log
