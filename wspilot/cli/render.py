@@ -103,8 +103,8 @@ def _why(ws: Mapping[str, Any]) -> str:
 
 def show(ws: Mapping[str, Any], now: float) -> str:
     """`show`: the workspace, its VMs, its slots."""
-    head = f"{paint(clean(ws['name']), 'bold')} ({ws['id']}) is {ws['state']} since {ago(ws['since'], now)}"
-    lines = [head]
+    name, since = paint(clean(ws["name"]), "bold"), ago(ws["since"], now)
+    lines = [f"{name} ({ws['id']}) is {ws['state']} since {since}"]
     for label, value in (("waits for", ws["waits_for"]), ("outcome", ws["outcome"]),
                          ("cause", ws["cause"])):  # fmt: skip
         if value:

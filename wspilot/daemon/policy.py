@@ -62,9 +62,7 @@ def plan(
             if placement == "spread" and site.lrm == "torque" and site.node_cpus:
                 cores = site.node_cpus  # Torque knows a whole node only by all of its cores
             plans.append(
-                SlotPlan(
-                    part, -(-len(part) // each), cpus * here, memory * here, placement == "spread"
-                )
+                SlotPlan(part, -(-len(part) // each), cores, memory * here, placement == "spread")
             )
     return tuple(plans)
 
