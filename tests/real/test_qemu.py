@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -281,8 +282,6 @@ asyncio.run(main())
 @pytest.fixture
 def lonely(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A pilot of its own with one VM, and that VM's identity."""
-    import json
-
     image = dict(speaking_disk(tmp_path / "d.log"))
     data = {"id": "vm", "name": "vm", "uuid": str(uuid.uuid4()), "cpus": 1, "memory_mib": 32}
     argv = [sys.executable, "-c", LONELY, json.dumps({**data, "image": image}), str(tmp_path)]
@@ -351,7 +350,7 @@ def test_a_stranger_is_never_touched() -> None:
             stranger.kill()
 
 
-async def test_the_probe_proves_and_comes_back(guest: GuestImage) -> None:
+async def test_the_probe_proves_and_comes_back(guest: GuestImage, tmp_path: Path) -> None:
     where = program("QEMU", PROGRAMS)
     proved = await probe(where, 20.0, accel="tcg", cpu="max")  # the probe's own proof
     assert proved.works, proved.why
@@ -360,7 +359,7 @@ async def test_the_probe_proves_and_comes_back(guest: GuestImage) -> None:
     assert time.monotonic() - begin < 2.5 and verdict.why
     # A hanging guest, wherever this runs: the program is QEMU's stand-in that never ends.
     begin = time.monotonic()
-    sleeper = _sleeper(guest.out)
+    sleeper = _sleeper(tmp_path)
     hung = await probe(str(sleeper), 0.3, accel="tcg", cpu="max")
     assert not hung.works and "without end" in hung.why and time.monotonic() - begin < 1.5
     mine = [path.read_bytes() for path in _children()]
