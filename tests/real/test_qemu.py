@@ -219,9 +219,14 @@ async def test_destroyed_while_it_is_created(node: Node, tmp_path: Path) -> None
         assert node.qemu._vms == {} and node.left() == []
 
 
-async def test_a_cancelled_create_leaves_nothing(node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", ["_tool", "_child"])
+async def test_a_cancelled_create_leaves_nothing(node: Node, tmp_path: Path, begun: str) -> None:
+    """Cancelled as soon as qemu-img, or QEMU itself, has been started."""
     making = asyncio.ensure_future(node.create(spec(speaking_disk(tmp_path / "d.log"))))
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0)
+    machine = node.qemu._vms["vm1"]
+    while getattr(machine, begun) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
     making.cancel()
     with pytest.raises(asyncio.CancelledError):
         await making

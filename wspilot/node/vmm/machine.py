@@ -122,6 +122,8 @@ class Machine:
 
     async def give_up(self) -> None:
         """After a failed start: leave nothing."""
+        if self._tool is not None:
+            await self._tool.wait(REAP_S)  # killed; until it is dead it may still make its file
         if self._child is None:
             self._finish()
         else:
