@@ -183,8 +183,11 @@ def event(doc: Mapping[str, Any]) -> str:
 
 def plan(doc: Mapping[str, Any]) -> str:
     """`deploy --dry-run`."""
-    rows = [(str(slot["nodes"]), str(slot["ppn"]), format_size(slot["memory_mib"]),
-             "yes" if slot["whole_node"] else "no", str(slot["vms"])) for slot in doc["slots"]]  # fmt: skip
+    rows = [
+        (str(slot["nodes"]), str(slot["ppn"]), format_size(slot["memory_mib"]),
+         "yes" if slot["whole_node"] else "no", str(slot["vms"]))
+        for slot in doc["slots"]
+    ]  # fmt: skip
     sum_ = " + ".join(
         f"{one['term']} {one['seconds']}" for one in doc["walltime"] if one["seconds"]
     )
