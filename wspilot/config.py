@@ -70,8 +70,6 @@ _EVERY_LRM: Mapping[str, Reader] = {
     "poll": duration(1),
     "min_poll": duration(1),
     "max_jobs": count(1, 100_000),
-    "extra": list_of(text),
-    "drop": list_of(text),
 }
 _BATCH: Mapping[str, Reader] = {
     "queue": word,
@@ -80,6 +78,8 @@ _BATCH: Mapping[str, Reader] = {
     "qos": word,
     "reservation": word,
     "kill_delay": duration(0),
+    "extra": list_of(text),
+    "drop": list_of(text),
     **_EVERY_LRM,
 }
 LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
