@@ -19,6 +19,7 @@ from wspilot.text import clean, did_you_mean, parse_duration, parse_size
 
 Reader = Callable[[Any, str], Any]
 SHOWN = 20  # faults in one message; did_you_mean costs too much to ask it for thousands
+LINE = 1000  # characters of one text
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@%+,/=-]{0,127}")
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its end
 
@@ -96,7 +97,7 @@ def quoted(value: object) -> str:
 
 def text(value: Any, where: str) -> str:
     """One line of text, without control characters and blanks around it; not empty."""
-    if not isinstance(value, str) or not value or clean(value, 4096) != value:
+    if not isinstance(value, str) or not 0 < len(value) <= LINE or clean(value, LINE) != value:
         raise UsageError(f"{where}: must be one line of text, not {quoted(value)}")
     return value
 
