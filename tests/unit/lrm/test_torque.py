@@ -131,7 +131,7 @@ def test_every_state_in_xml_and_in_text() -> None:
         assert job.state is JobState.RUNNING
         assert job.hosts == ("node04", "node03", "node02", "node01")
     for id, name, state in (
-        ("31", "queued", JobState.QUEUED),
+        ("31", "queued", JobState.DONE),
         ("32", "hold_it", JobState.HELD),
         ("33", "later", JobState.QUEUED),
     ):
