@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -112,6 +113,7 @@ def spawn(argv: Sequence[str], keep: Sequence[int] = ()) -> Child:
     def prepare() -> None:
         # Between fork and exec: calls only, no imports, no allocation worth speaking of.
         signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the guest's memory
         _PRCTL(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if os.getppid() != parent:  # it died before the prctl
             os._exit(1)

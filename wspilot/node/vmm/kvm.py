@@ -1,7 +1,8 @@
 """Does KVM work here? Proved by running eight instructions in it, within a time limit.
 
-/dev/kvm is no answer: on nested and mediated hosts it opens, makes a VM, and then the guest hangs.
-The verdict holds for one boot of the host (`boot_id`); the caller keeps it (PROTOCOLS.md section 1).
+/dev/kvm is no answer: on nested and mediated hosts it opens, makes a VM, and then the guest hangs
+(seen with -cpu qemu64), or QEMU aborts at the first MSR that it may not set (the same host, -cpu
+host). The verdict holds for one boot of the host; the caller keeps it (PROTOCOLS.md section 1).
 """
 
 from __future__ import annotations
@@ -50,19 +51,24 @@ def boot_sector() -> bytes:
     return code.ljust(510, b"\0") + b"\x55\xaa"
 
 
-def probe_argv(program: str, sector: str, accel: str = "kvm") -> Sequence[str]:
-    """A machine with next to nothing in it; `accel` is for the test that proves the probe itself."""
+def probe_argv(program: str, sector: str, accel: str, cpu: str) -> Sequence[str]:
+    """A machine with next to nothing in it, but for the same processor as the VMs will have."""
     return (
         *(program, "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-accel", accel, "-cpu", "host" if accel == "kvm" else "max"),
+        *("-accel", accel, "-cpu", cpu),
         *("-machine", "pc", "-m", "16M", "-no-reboot"),
         *("-drive", f"file={sector.replace(',', ',,')},format=raw,if=ide"),
         *("-device", "isa-debug-exit,iobase=0xf4,iosize=0x01"),
     )
 
 
-async def probe(program: str, limit_s: float = PROBE_S, accel: str = "kvm") -> Verdict:
-    """Run the probe; at most `limit_s` and a moment to reap it. Leaves nothing behind."""
+async def probe(
+    program: str, limit_s: float = PROBE_S, accel: str = "kvm", cpu: str = "host"
+) -> Verdict:
+    """Run the probe; at most `limit_s` and a moment to reap it. Leaves nothing behind.
+
+    `accel` and `cpu` are for the tests, which prove the probe itself.
+    """
     if accel == "kvm" and not os.access(DEVICE, os.R_OK | os.W_OK):
         there = Path(DEVICE).exists()
         return Verdict(False, f"{DEVICE}: {'no permission' if there else 'not there'}")
@@ -70,7 +76,7 @@ async def probe(program: str, limit_s: float = PROBE_S, accel: str = "kvm") -> V
         sector.write(boot_sector())
         sector.flush()
         try:
-            child = spawn(probe_argv(program, sector.name, accel))
+            child = spawn(probe_argv(program, sector.name, accel, cpu))
         except WspilotError as error:
             return Verdict(False, error.message)
         try:
