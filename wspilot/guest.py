@@ -116,6 +116,12 @@ def build_guest(out: Path, cache: Path, disk: bool = False) -> GuestImage:
     return found
 
 
+def default_cache() -> Path:
+    """Where demo and tests keep the guest: `$XDG_CACHE_HOME/wspilot`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "wspilot"
+
+
 def recipe() -> str:
     """Digest of all that decides what a build yields but the packages' versions."""
     parts = [INIT, SBIN_INIT, POWER, APPEND, *FIRST, "", *LATER, *GUEST_PACKAGES]
