@@ -1,0 +1,160 @@
+"""QEMU's command line for a VM: pure, so that a test can hold every word of it.
+
+Invariant: nothing from a spec can become an option. Names and paths are escaped where QEMU splits
+at commas, block devices are given as JSON, and nothing ever passes through a shell. The uuid is an
+argument of its own: the identity check looks for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wspilot.errors import UsageError, WspilotError
+from wspilot.node.vmm.base import Ready, VmSpec
+from wspilot.text import clean
+
+TB_MIB = 32  # translated code; the default of 1 GiB counts in nobody's memory request
+PORT = "org.wspilot.0"
+SOCKET_PATH_LIMIT = 107  # sun_path, without the final NUL
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What only this start of a VM knows: program, accelerator, and descriptors to pass on."""
+
+    program: str
+    kvm: bool
+    qmp_fd: int  # listening
+    console_fd: int
+    agent_fd: int
+    disk: str = ""  # the overlay; empty: no disk
+    sandbox: bool = True
+
+
+def qemu_argv(spec: VmSpec, wiring: Wiring) -> list[str]:
+    """The whole argument list. Only what is named exists: -nodefaults, no user's configuration."""
+    image = spec.image
+    argv = [
+        wiring.program,
+        *("-name", f"guest={_comma(spec.name)}"),
+        *("-uuid", spec.uuid),
+        *("-nodefaults", "-no-user-config", "-display", "none"),
+        *("-machine", "q35,usb=off,vmport=off"),
+        *_processor(spec, wiring.kvm),
+        *("-m", f"{spec.memory_mib}M"),
+        *("-rtc", "base=utc"),
+        *("-chardev", f"socket,id=qmp,fd={wiring.qmp_fd},server=on,wait=off"),
+        *("-mon", "chardev=qmp,mode=control"),
+        *("-chardev", f"socket,id=console,fd={wiring.console_fd}"),
+        *("-serial", "chardev:console"),
+        *("-device", "virtio-serial-pci,id=ports,max_ports=2"),
+        *("-chardev", f"socket,id=agent,fd={wiring.agent_fd}"),
+        *("-device", f"virtserialport,bus=ports.0,chardev=agent,name={PORT}"),
+    ]
+    if wiring.sandbox:
+        argv += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"]
+    if image.get("kernel"):
+        argv += ["-kernel", str(image["kernel"])]
+        if image.get("initrd"):
+            argv += ["-initrd", str(image["initrd"])]
+        argv += ["-append", str(image.get("append", ""))]
+    if wiring.disk:
+        argv += _disk(wiring.disk, boot=not image.get("kernel"))
+    for number, nic in enumerate(spec.nics):
+        argv += _nic(number, nic)
+    return argv
+
+
+def check_image(spec: VmSpec) -> None:
+    """Raises WspilotError when the image is not one that QEMU could boot from on this node."""
+    image = spec.image
+    if not image.get("kernel") and not image.get("disk"):
+        raise UsageError(f"VM {spec.name}: its image names neither a kernel nor a disk")
+    if image.get("disk") and image.get("format") not in ("qcow2", "raw"):
+        # A probed format lets a guest that owns a raw disk write itself a backing file.
+        got = clean(repr(image.get("format")), 40)
+        raise UsageError(f"VM {spec.name}: the disk's format is {got}", "say qcow2 or raw")
+    for key in ("kernel", "initrd", "disk"):
+        path = image.get(key)
+        if path is None or path == "":
+            continue
+        if not isinstance(path, str) or "\0" in path or not path.startswith("/"):
+            raise UsageError(f"VM {spec.name}: {key} is {clean(repr(path), 120)}, no absolute path")
+        _readable(spec, key, Path(path))
+    append = image.get("append", "")
+    if not isinstance(append, str) or clean(append, 2000) != append.strip():
+        raise UsageError(f"VM {spec.name}: `append` is no plain line of at most 2000 characters")
+    if spec.ready == Ready.ADDRESS.value:
+        raise UsageError(
+            f"VM {spec.name}: ready = address needs a network that reaches the guest",
+            "use agent, console or process with the network of this version (user, restricted)",
+        )
+
+
+def socket_path(rundir: Path, vm: str) -> Path:
+    """Where its QMP socket goes. Raises WspilotError beyond the 107 bytes that Linux allows."""
+    path = rundir / f"{vm}.qmp"
+    if len(bytes(path)) > SOCKET_PATH_LIMIT:
+        raise WspilotError(
+            f"{path} is longer than the {SOCKET_PATH_LIMIT} bytes of a socket's name",
+            "give the node a shorter run-time directory",
+        )
+    return path
+
+
+def overlay_argv(program: str, base: str, form: str, overlay: Path) -> list[str]:
+    """qemu-img's command for a copy-on-write disk above an image that is never written to."""
+    name = str(overlay)
+    return [program, "create", "-q", "-f", "qcow2", "-b", base, "-F", form, "--", name]
+
+
+def _processor(spec: VmSpec, kvm: bool) -> Sequence[str]:
+    accel = ("-accel", "kvm", "-cpu", "host")
+    if not kvm:
+        # `max`, since today's distributions want more than qemu64 has (x86-64-v2 and v3); without
+        # five-level page tables, which make every miss of the emulated TLB dearer.
+        accel = ("-accel", f"tcg,tb-size={TB_MIB}", "-cpu", "max,la57=off")
+    return (*accel, "-smp", str(spec.cpus))
+
+
+def _disk(path: str, boot: bool) -> Sequence[str]:
+    node = {
+        "node-name": "root",
+        "driver": "qcow2",
+        "discard": "unmap",
+        "file": {"driver": "file", "filename": path},
+        # A lost overlay is a lost VM anyway: its lease ends with this process.
+        "cache": {"no-flush": True},
+    }
+    return (
+        *("-blockdev", json.dumps(node, separators=(",", ":"))),
+        # -kernel takes bootindex 0 for itself
+        *("-device", "virtio-blk-pci,drive=root,serial=root" + ",bootindex=1" * boot),
+    )
+
+
+def _nic(number: int, nic: Mapping[str, Any]) -> Sequence[str]:
+    """QEMU's own user network, closed to all sides until networks are built (section 7)."""
+    return (
+        *("-netdev", f"user,id=net{number},restrict=on"),
+        *("-device", f"virtio-net-pci,netdev=net{number},mac={nic['mac']},romfile="),
+    )
+
+
+def _comma(text: str) -> str:
+    return text.replace(",", ",,")
+
+
+def _readable(spec: VmSpec, key: str, path: Path) -> None:
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise WspilotError(
+            f"VM {spec.name}: its {key} {path} cannot be read on this node: {error.strerror}",
+            "is the image on a file system that this node mounts?",
+        ) from error

@@ -1,0 +1,275 @@
+"""One VM of the VMM `qemu`, from its disk to the reaping of its process.
+
+Every QMP call has a time limit, and a QEMU that is stopped or silent is SIGKILLed. Guest's lines
+and console come over socket pairs, so that nobody else can speak on them and no log grows without
+bound.
+
+Invariant: a machine that got a process emits exactly one `exited`, when the process is reaped, the
+guest's last words are taken and its files are removed; `over` is set after that, or without it when
+there never was a process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from qemu.qmp import QMPClient, QMPError, Runstate
+
+from wspilot.errors import TimedOut, WspilotError
+from wspilot.node.vmm import stale
+from wspilot.node.vmm.argv import Wiring, overlay_argv, qemu_argv
+from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmSpec
+from wspilot.node.vmm.child import Child, spawn
+from wspilot.node.vmm.voice import BoundedLog, Channel, Pattern, Voice
+from wspilot.text import clean
+
+GREETING_S = 20.0
+QMP_S = 1.0
+QUIT_S = 1.0
+REAP_S = 5.0
+OVERLAY_S = 20.0
+LAST_WORDS_S = 0.5
+DEFAULT_PATTERN = "login:"
+QMP_FAULTS = (QMPError, OSError, EOFError, asyncio.TimeoutError)
+
+
+class Machine:
+    """A VM. `identity` is what the undo journal keeps; `ended` is called once, at the very end."""
+
+    def __init__(
+        self, spec: VmSpec, identity: dict[str, Any], emit: Emit, ended: Callable[[], None]
+    ) -> None:
+        self.identity = identity
+        self.over = asyncio.Event()
+        self._spec, self._emit, self._ended = spec, emit, ended
+        self._child: Optional[Child] = None
+        self._tool: Optional[Child] = None
+        self._qmp: Optional[QMPClient] = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._channels: list[Channel] = []
+        self._log: Optional[BoundedLog] = None
+        self._voice = Voice()
+        self._pattern = Pattern(str(spec.image.get("pattern") or DEFAULT_PATTERN))
+        self._ready = False
+        self._doomed = False
+        self._why = ""
+
+    async def make_disk(self, tool: str) -> str:
+        """The overlay's path; empty when the image has no disk. Some 40 ms."""
+        image = self._spec.image
+        if not image.get("disk"):
+            return ""
+        overlay = Path(self.identity["files"][0])
+        argv = overlay_argv(tool, str(image["disk"]), str(image["format"]), overlay)
+        self._tool = spawn(argv)
+        try:
+            if not await self._tool.wait(OVERLAY_S):
+                raise TimedOut(f"{self._what()}: qemu-img took longer than {OVERLAY_S:.0f} s")
+        finally:
+            self._tool.kill()
+        self._check_doom()
+        if self._tool.returncode:
+            why = clean(self._tool.stderr, 400) or f"code {self._tool.returncode}"
+            raise WspilotError(f"{self._what()}: no disk could be made above its image: {why}")
+        overlay.chmod(0o600)
+        return str(overlay)
+
+    def start(self, program: str, kvm: bool, sandbox: bool, disk: str, log: Path) -> None:
+        """Start the process. Blocks for the fork only."""
+        self._check_doom()
+        self._log = BoundedLog(log)
+        console, agent = Channel(self._on_console), Channel(self._on_agent)
+        self._channels = [console, agent]
+        with _listen(Path(self.identity["qmp"])) as listener:
+            keep = [listener.fileno(), console.theirs.fileno(), agent.theirs.fileno()]
+            wiring = Wiring(program, kvm, keep[0], keep[1], keep[2], disk, sandbox)
+            self._child = spawn(qemu_argv(self._spec, wiring), keep)
+        for channel in self._channels:
+            channel.theirs.close()
+        self.identity.update(pid=self._child.pid, start=stale.start_time(self._child.pid))
+        self._tasks.append(asyncio.ensure_future(self._watch(self._child)))
+
+    async def greet(self) -> None:
+        """Wait until QMP answers and the guest's processors run; from here on, events flow."""
+        client = QMPClient(self._spec.id)
+        try:
+            await asyncio.wait_for(client.connect(self.identity["qmp"]), GREETING_S)
+            status = await asyncio.wait_for(client.execute("query-status"), GREETING_S)
+        except QMP_FAULTS as error:
+            self._check_doom()
+            if self._child is not None and await self._child.wait(QMP_S):
+                raise WspilotError(f"{self._what()}: {self._exit_text()}") from error
+            raise TimedOut(
+                f"{self._what()}: QEMU does not answer: {clean(str(error), 200)}"
+            ) from error
+        self._check_doom()
+        self._qmp = client
+        self._tasks.append(asyncio.ensure_future(self._listen_events(client)))
+        self._say(EventKind.STARTED, f"pid {self.identity['pid']}")
+        self._say(EventKind.BOOTING, str(_field(status, "status")))
+        for channel in self._channels:
+            channel.open()
+        if self._spec.ready == Ready.PROCESS.value:
+            self._is_ready("unproven")
+
+    async def give_up(self) -> None:
+        """After a failed start: leave nothing."""
+        if self._child is None:
+            self._finish()
+        else:
+            await self.end(0.0)
+
+    async def end(self, grace_s: float) -> None:
+        """Powerdown (with grace, and only a guest that is up), quit, SIGKILL; returns when over.
+
+        Several may call it at once: whoever has the least grace decides. Raises TimedOut when the
+        kernel does not let the process die.
+        """
+        self._doomed = True
+        if self._tool is not None:
+            self._tool.kill()
+        child = self._child
+        if child is not None and not await self._end_gently(child, grace_s):
+            child.kill()
+        try:
+            await asyncio.wait_for(self.over.wait(), REAP_S)
+        except asyncio.TimeoutError:
+            raise TimedOut(
+                f"{self._what()}: its process {self.identity['pid']} does not die of SIGKILL",
+                "it hangs in the kernel (state D): look at its disks and file systems",
+            ) from None
+
+    async def _end_gently(self, child: Child, grace_s: float) -> bool:
+        up = self._ready and grace_s > 0
+        if up and await self._ask("system_powerdown") and await child.wait(grace_s):
+            return True
+        return await self._ask("quit") and await child.wait(QUIT_S)
+
+    async def _ask(self, command: str) -> bool:
+        """Did QEMU take the command within `QMP_S`? A stopped one is not even asked."""
+        child, client = self._child, self._qmp
+        if child is None or client is None or stale.state(child.pid) in ("", "T", "t", "Z"):
+            return child is not None and child.returncode is not None
+        try:
+            await asyncio.wait_for(client.execute(command), QMP_S)
+        except QMP_FAULTS:
+            return child.returncode is not None
+        return True
+
+    async def _listen_events(self, client: QMPClient) -> None:
+        while True:
+            self._on_event(await client.events.get())
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        name, data = event.get("event"), event.get("data", {})
+        if name == "RESET" and _field(data, "guest"):
+            self._ready = self._spec.ready == Ready.PROCESS.value
+            self._say(EventKind.BOOTING, "the guest restarts itself")
+        elif name == "SHUTDOWN":
+            self._why = str(_field(data, "reason"))
+        elif name == "BLOCK_IO_ERROR":
+            self._say(EventKind.ERROR, f"disk error: {_field(data, 'reason')}")
+        elif name == "GUEST_PANICKED":
+            self._say(EventKind.ERROR, "the guest's kernel panicked")
+
+    def _on_console(self, data: bytes) -> None:
+        if self._log is not None:
+            self._log.write(data)
+        if self._spec.ready == Ready.CONSOLE.value and not self._ready and self._pattern.feed(data):
+            self._is_ready("its console shows the pattern")
+
+    def _on_agent(self, data: bytes) -> None:
+        for word, text in self._voice.feed(data, time.monotonic()):
+            if self._log is not None:
+                self._log.write(f"\r\n[org.wspilot.0] {word} {text}\r\n".encode())
+            if word == "error":
+                self._say(EventKind.ERROR, text)
+            elif word == "ready" and self._spec.ready == Ready.AGENT.value and not self._ready:
+                self._is_ready(text)
+            else:
+                self._say(EventKind.SAID, text)
+
+    def _is_ready(self, text: str) -> None:
+        self._ready = True
+        self._say(EventKind.READY, text)
+
+    async def _watch(self, child: Child) -> None:
+        """The end of every process: last words, reaping, tidying, `exited`."""
+        await child.gone.wait()
+        client = self._qmp
+        if client is not None:
+            with contextlib.suppress(*QMP_FAULTS):
+                if client.runstate == Runstate.RUNNING:
+                    await asyncio.wait_for(client.runstate_changed(), LAST_WORDS_S)
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        if client is not None:
+            for event in client.events.clear():
+                self._on_event(event)
+            with contextlib.suppress(*QMP_FAULTS):
+                await asyncio.wait_for(client.disconnect(), LAST_WORDS_S)
+        for channel in self._channels:
+            channel.drain()
+        self._finish()
+
+    def _finish(self) -> None:
+        for channel in self._channels:
+            channel.close()
+        if self._log is not None:
+            self._log.close()
+        for name in (self.identity["qmp"], *self.identity["files"]):
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+        self._ended()
+        try:
+            if self._child is not None:
+                self._say(EventKind.EXITED, self._exit_text(), self._child.returncode)
+        finally:
+            self.over.set()
+
+    def _exit_text(self) -> str:
+        child = self._child
+        code = child.returncode if child is not None else None
+        if child is None or code is None:
+            return "no process"
+        if code < 0:
+            return f"QEMU was killed by {signal.Signals(-code).name}"
+        if code == 0:
+            known = {"guest-shutdown": "the guest powered itself off", "host-qmp-quit": "ended"}
+            return known.get(self._why, f"QEMU ended ({clean(self._why, 40) or 'no reason given'})")
+        last = clean(child.stderr[-1500:], 400) or "without a word"
+        return f"QEMU ended with code {code}: {last}"
+
+    def _say(self, kind: EventKind, text: str, code: Optional[int] = None) -> None:
+        self._emit(VmEvent(self._spec.id, kind, clean(text, 400), code))
+
+    def _check_doom(self) -> None:
+        if self._doomed:
+            raise WspilotError(f"{self._what()}: destroyed while it was being started")
+
+    def _what(self) -> str:
+        return f"VM {self._spec.name}"
+
+
+@contextlib.contextmanager
+def _listen(path: Path) -> Any:
+    """A listening socket of 0600. QEMU gets its descriptor, so a client never has to try again."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(2)
+        yield listener
+
+
+def _field(data: object, key: str) -> Any:
+    return data.get(key, "") if isinstance(data, Mapping) else ""
