@@ -1,1 +1,45 @@
 """Whatever runs VMs on a node: one module a VMM, entered through `open_vmm`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from wspilot.errors import UsageError
+from wspilot.node.vmm.base import Vmm
+
+
+def open_vmm(name: str, options: Mapping[str, Any]) -> Vmm:
+    """The VMM of that name. Raises UsageError. Imports only what it needs (qemu.qmp is dear)."""
+    if name == "sim":
+        from wspilot.node.vmm.sim import Sim
+
+        return Sim(options)
+    if name == "qemu":
+        from wspilot.node.vmm import accel as accel  # needed later: nothing is imported then
+        from wspilot.node.vmm.qemu import Qemu
+
+        return Qemu(sandbox=bool(options.get("sandbox", True)))
+    raise UsageError(f"this node code has no VMM {name!r}", "qemu or sim")
+
+
+def kill_stale(name: str, identity: Mapping[str, Any]) -> bool:
+    """End a VM by its journal entry, whatever this process' own VMM is; True when it is gone."""
+    if name == "sim":
+        from wspilot.node.vmm.sim import kill_stale as kill
+
+        return kill(identity)
+    from wspilot.node.vmm import stale
+
+    return stale.kill_stale(identity)
+
+
+async def probe_kvm(
+    vmm: Vmm, options: Mapping[str, Any], known: Any, boot_id: str
+) -> Optional[bool]:
+    """Does KVM work here, as the VMM `qemu` will use it? None: nobody asked."""
+    if vmm.name != "qemu":
+        return None
+    from wspilot.node.vmm import accel
+
+    return await accel.choose(vmm, str(options.get("accel", "auto")), known, boot_id)

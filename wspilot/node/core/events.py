@@ -1,0 +1,231 @@
+"""What happens to a pilot (events) and what it asks for (effects): plain values, no behaviour.
+
+Every event carries `now`, seconds on CLOCK_BOOTTIME: the core has no clock of its own. An effect
+that takes time is answered by an event, also when it fails or hits its time limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional, Union
+
+from wspilot.messages import Order
+
+# -- events
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The pilot stands: settings read, journal held. `wall` is the wall clock at `now`."""
+
+    now: float
+    wall: float
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """The node is ready. `kvm` is None where it was not probed; `undone` names old leftovers."""
+
+    now: float
+    taken_mib: int = 0
+    kvm: Optional[bool] = None
+    undone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReserveFailed:
+    """The node was not made ready; `clean`: it is as it was found."""
+
+    now: float
+    cause: str
+    clean: bool = True
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """A verified command has come (perhaps not for the first time)."""
+
+    now: float
+    order: Order
+
+
+@dataclass(frozen=True)
+class Created:
+    """The VM's process runs and answers."""
+
+    now: float
+    vm: str
+
+
+@dataclass(frozen=True)
+class CreateFailed:
+    """The VM did not start; nothing of it is left."""
+
+    now: float
+    vm: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class VmSaid:
+    """A VMM's event (`vmm.base.EventKind`'s value)."""
+
+    now: float
+    vm: str
+    kind: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Destroyed:
+    """The VM is gone, and its journal entry with it."""
+
+    now: float
+    vm: str
+
+
+@dataclass(frozen=True)
+class DestroyFailed:
+    """The VM could not be ended within its time."""
+
+    now: float
+    vm: str
+    cause: str
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The node is as it was found; `undone` names what was undone, in words."""
+
+    now: float
+    undone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RestoreFailed:
+    """Something is left: the node is dirty."""
+
+    now: float
+    cause: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """SIGTERM: the batch system takes the node."""
+
+    now: float
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The courier has put notification `seq` on the spool."""
+
+    now: float
+    seq: int
+
+
+@dataclass(frozen=True)
+class Noted:
+    """Something people should read in the event stream."""
+
+    now: float
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+    now: float
+
+
+Event = Union[
+    Begin,
+    Reserved,
+    ReserveFailed,
+    Ordered,
+    Created,
+    CreateFailed,
+    VmSaid,
+    Destroyed,
+    DestroyFailed,
+    Restored,
+    RestoreFailed,
+    Term,
+    Stored,
+    Noted,
+    Tick,
+]
+
+# -- effects
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A notification with its number: hand it to the courier (again: it is harmless)."""
+
+    seq: int
+    kind: str
+    wall: float
+    mono: float
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Replace the heartbeat. `seq` is the last number given."""
+
+    seq: int
+    wall: float
+    mono: float
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """Undo what earlier pilots left here, then make the node ready."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class GiveUpReserve:
+    """Stop making it ready; answered by `ReserveFailed` (or `Reserved`, when that was faster)."""
+
+
+@dataclass(frozen=True)
+class Create:
+    """Journal the intent, then start a VM from a `create` command's data."""
+
+    vm: str
+    data: Mapping[str, Any]
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Destroy:
+    """End a VM; with `grace_s` > 0 the guest is asked first. Also while it is being created."""
+
+    vm: str
+    grace_s: float
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Undo everything in the journal; VMs that are left are killed."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Finish:
+    """All is said: wait until the courier has stored it (`flush_s`), then exit with `code`."""
+
+    code: int
+    flush_s: float
+
+
+Effect = Union[Letter, Beat, Reserve, GiveUpReserve, Create, Destroy, Restore, Finish]

@@ -1,0 +1,58 @@
+"""A pilot process from its arguments to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import re
+import socket
+from pathlib import Path
+
+from wspilot.errors import UsageError
+from wspilot.messages import NODE_RE, SLOT_RE
+from wspilot.node.core import launch
+from wspilot.node.host import open_adapter
+from wspilot.node.pilot import Pilot, Site
+from wspilot.node.places import Places
+from wspilot.node.settings import read_key, read_slot
+from wspilot.node.signing import Writer
+from wspilot.node.vmm import open_vmm
+
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "WSPILOT_LOCAL_JOB")
+
+
+def run_pilot(
+    spool: Path, slot: str, epoch: int, age_s: float, named: str, nodes: tuple[str, ...]
+) -> int:
+    """Raises WspilotError or OSError when it cannot even begin: nothing was done then."""
+    if not re.fullmatch(SLOT_RE, slot):
+        raise UsageError(f"{slot!r:.40} is not a slot's id")
+    # Read here, once, before there is anything to guard; after this only the courier goes there.
+    settings = read_slot(spool / "slots" / slot)
+    key = read_key(spool / "slots" / slot)
+    node = launch.own_node(named, nodes, os.environ, socket.gethostname())
+    if not re.fullmatch(NODE_RE, node):
+        raise UsageError(f"{node!r:.80} is not a node's name")
+    places = Places(node, os.getuid())
+    options = settings.vmm_options.get("host")
+    site = Site(
+        settings=settings,
+        spool=spool,
+        writer=Writer(slot, node, epoch, key),
+        places=places,
+        vmm=open_vmm(settings.vmm, settings.vmm_options),
+        host=open_adapter(settings.adapter, places, options if isinstance(options, dict) else {}),
+        age_s=age_s,
+        job=next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), ""),
+    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    gc.collect()
+    gc.freeze()  # shared with courier and guardian for ever: the collector must not touch it
+    return asyncio.run(_run(site))
+
+
+async def _run(site: Site) -> int:
+    """Made inside the loop: Python 3.9's queues belong to the loop they were made in."""
+    return await Pilot(site).run()

@@ -1,0 +1,159 @@
+"""The launcher: claims the slot's epoch, starts one pilot per node, and waits for them.
+
+Only the first start of a slot's job is used. Any later one (an operator's rerun, a lost submission
+that came twice, a slot that the daemon has closed) starts no VM: it undoes what journals name on
+this node and says `failed: restarted` under a pilot id of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Optional
+
+from wspilot.messages import NEW, Kind
+from wspilot.node import proc
+from wspilot.node.core import Settings, launch
+from wspilot.node.courier import put
+from wspilot.node.places import Places
+from wspilot.node.settings import read_key, read_slot
+from wspilot.node.signing import Writer
+from wspilot.node.undo import undo_others
+
+MOST_EPOCHS = 1000
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the launcher was started with."""
+
+    spool: Path
+    slot: str
+    program: tuple[str, ...]  # [python, zipapp]
+    began: float
+
+    @property
+    def place(self) -> Path:
+        """slots/<slot>."""
+        return self.spool / "slots" / self.slot
+
+
+def launch_slot(job: Job, env: Mapping[str, str]) -> int:
+    """The launcher's whole life; its exit code. Raises WspilotError, OSError."""
+    children: list[subprocess.Popen[bytes]] = []
+    told = False
+
+    def pass_on(number: int, frame: Optional[FrameType]) -> None:
+        nonlocal told
+        if number == signal.SIGTERM and not told:
+            told = True
+            for child in children:
+                child.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, pass_on)
+    settings = read_slot(job.place)
+    epoch = claim(job.place)
+    nodes = launch.given(env, _node_file(env)) or (launch.own_node("", (), env, _host()),)
+    if epoch > 1:
+        return _again(job, settings, epoch, nodes, env)
+    why = launch.too_few(nodes, settings.nodes, settings.pack)
+    if why:
+        _say_failed(job, epoch, launch.own_node("", nodes, env, _host()), why, True)
+        return 1
+    for argv in plan(job, settings, epoch, nodes):
+        # A TERM between two starts must reach the second one too.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        try:
+            child = _start(argv, launch.escapes(settings.start))
+            if not launch.escapes(settings.start):
+                children.append(child)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if told:
+            child.send_signal(signal.SIGTERM)
+        _ALL.append(child)
+    return max((_code(child) for child in _ALL), default=1)
+
+
+_ALL: list[subprocess.Popen[bytes]] = []
+
+
+def plan(
+    job: Job, settings: Settings, epoch: int, nodes: Sequence[str]
+) -> tuple[tuple[str, ...], ...]:
+    """The commands that start one pilot per node."""
+    pilot = (*job.program, "pilot", "--spool", str(job.spool), "--slot", job.slot)
+    pilot += ("--epoch", str(epoch), "--age", f"{proc.now() - job.began:.3f}")
+    if settings.start:
+        argv = (*pilot, "--nodes", ",".join(nodes))
+        return (launch.start_argv(settings.start, len(nodes), argv),)
+    return tuple((*pilot, "--node", node) for node in nodes)
+
+
+def claim(place: Path) -> int:
+    """The epoch that is ours, by an exclusive mkdir. Raises OSError."""
+    for epoch in range(1, MOST_EPOCHS):
+        try:
+            (place / f"epoch.{epoch}").mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        return epoch
+    raise FileExistsError(f"{place}: {MOST_EPOCHS} epochs")
+
+
+def _start(argv: Sequence[str], escape: bool) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=escape, cwd="/")
+
+
+def _code(child: subprocess.Popen[bytes]) -> int:
+    code = child.wait()
+    return 0 if code == 0 else 1
+
+
+def _again(
+    job: Job, settings: Settings, epoch: int, nodes: Sequence[str], env: Mapping[str, str]
+) -> int:
+    """A second start: repair this node, say so, end."""
+    node = launch.own_node("", nodes, env, _host())
+    places = Places(node, os.getuid())
+    limit = settings.budget.get("restore", 5.0)
+    outcome = undo_others(places, Path(), proc.boot_id(), limit)
+    places.tidy()
+    _say_failed(job, epoch, node, "restarted", not outcome.left, outcome.undone + outcome.left)
+    return 1
+
+
+def _say_failed(
+    job: Job, epoch: int, node: str, cause: str, clean: bool, causes: Sequence[str] = ()
+) -> None:
+    """One message under an own pilot id. Blocks: there is nothing here that could suffer."""
+    data: dict[str, Any] = {
+        "cause": cause,
+        "causes": list(causes),
+        "clean": clean,
+        "boot_id": proc.boot_id(),
+    }
+    writer = Writer(job.slot, node, epoch, read_key(job.place))
+    name, raw = writer.note(1, Kind.FAILED, time.time(), proc.now() - job.began, data)
+    put(job.spool, NEW, name, raw)
+    print(f"wspilot: slot {job.slot}, node {node}: {cause}", file=sys.stderr, flush=True)
+
+
+def _node_file(env: Mapping[str, str]) -> str:
+    try:
+        return Path(env["PBS_NODEFILE"]).read_text()
+    except (KeyError, OSError):
+        return ""
+
+
+def _host() -> str:
+    return socket.gethostname()

@@ -1,0 +1,424 @@
+"""The pilot's shell: feeds events into the pure core and carries its effects out.
+
+asyncio, no threads. Everything that may hang is another process (the courier) or has a time limit.
+Nothing that an effect does can end the pilot: what it raises becomes an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wspilot.errors import WspilotError
+from wspilot.messages import HB, NEW, BadMessage, Kind, cmd_dir, parse_order_name, read_order
+from wspilot.node import core, guardian, journal, proc, undo
+from wspilot.node.core import events as e
+from wspilot.node.courier import Round
+from wspilot.node.host import HostAdapter
+from wspilot.node.places import Places, private
+from wspilot.node.post import Post
+from wspilot.node.signing import Writer
+from wspilot.node.vmm import probe_kvm
+from wspilot.node.vmm.base import VmEvent, Vmm, parse_spec
+from wspilot.text import clean
+
+TICK_S = 1.0
+DOUBT_S = 10.0  # a command that cannot be verified may still be arriving on a network filesystem
+DESTROY_S = 30.0  # beyond the grace: a VMM that has not answered by then never will
+GUARDIANS = 3  # a guardian that dies is replaced this often
+
+log = logging.getLogger("wspilot")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where this pilot stands and with what it works."""
+
+    settings: core.Settings
+    spool: Path
+    writer: Writer
+    places: Places
+    vmm: Vmm
+    host: HostAdapter
+    age_s: float
+    job: str = ""
+
+
+class Pilot:
+    """One node of one slot. `run` returns the exit code."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._events: asyncio.Queue[e.Event] = asyncio.Queue()
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._names: dict[str, int] = {}
+        self._doubted: dict[str, float] = {}
+        self._reserve: asyncio.Task[None] | None = None
+        self._finish: e.Finish | None = None
+        self._guardian: socket.socket | None = None
+        self._guardians = 0
+        self._next_byte = 0.0
+        writer, settings = site.writer, site.settings
+        began = proc.now() - site.age_s
+        self._state = core.State(
+            settings, began, writer.epoch, int(writer.pilot[:8], 16) / 0xFFFFFFFF
+        )
+        self._rundir = site.places.rundir(writer.pilot)
+        self._boot = proc.boot_id()
+        self._where = Round(
+            site.spool,
+            cmd_dir(writer.slot, writer.node, writer.pilot),
+            self._rundir,
+            site.spool / "slots" / writer.slot,
+            site.places.outbox,
+        )
+        self._title = f"slot={writer.slot} job={site.job} user={site.places.uid}"
+        self._post = Post(
+            self._where,
+            f"wspilot-courier {self._title}",
+            self._on_stored,
+            self._on_command,
+            lambda text: self._say(e.Noted(proc.now(), "warning", clean(text, 500))),
+        )
+
+    async def run(self) -> int:
+        """From the journal to the exit."""
+        self._journal = self._open_journal()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, lambda: self._say(e.Term(proc.now())))
+        for other in (signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(other, lambda: None)
+        self._start_guardian()
+        self._post.start()
+        self._step(e.Begin(proc.now(), time.time(), self._facts()))
+        while self._finish is None:
+            self._step(await self._next())
+        return await self._leave(self._finish)
+
+    # -- events
+
+    def _say(self, event: e.Event) -> None:
+        self._events.put_nowait(event)
+
+    async def _next(self) -> e.Event:
+        at = core.wake_at(self._state)
+        wait = TICK_S if at is None else min(TICK_S, max(0.0, at - proc.now()))
+        self._look_after()
+        try:
+            return await asyncio.wait_for(self._events.get(), wait)
+        except asyncio.TimeoutError:
+            return e.Tick(proc.now())
+
+    def _step(self, event: e.Event) -> None:
+        self._state, effects = core.step(self._state, event)
+        for effect in effects:
+            try:
+                self._do(effect)
+            except Exception as error:
+                log.exception("%s", type(effect).__name__)
+                self._say(e.Noted(proc.now(), "error", f"{type(effect).__name__}: {error!r}"))
+
+    def _look_after(self) -> None:
+        """Once a second: a byte for the guardian, a look at the courier."""
+        now = proc.now()
+        if now < self._next_byte:
+            return
+        self._next_byte = now + TICK_S
+        self._post.tick()
+        if self._guardian is not None:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionError):
+                self._guardian.send(guardian.BEAT)
+
+    def _on_stored(self, name: str) -> None:
+        seq = self._names.pop(name, None)
+        if seq is not None:
+            self._say(e.Stored(proc.now(), seq))
+
+    def _on_command(self, name: str, raw: bytes) -> None:
+        writer = self._site.writer
+        try:
+            _, seq = parse_order_name(name)
+            order = read_order(writer.key, raw, writer.slot, writer.node, writer.pilot, seq)
+        except BadMessage as error:
+            self._doubt(name, str(error))
+            return
+        self._doubted.pop(name, None)
+        self._say(e.Ordered(proc.now(), order))
+
+    def _doubt(self, name: str, why: str) -> None:
+        """Read it again for a while; then say once that it is bad."""
+        first = self._doubted.setdefault(name, proc.now())
+        if proc.now() - first < DOUBT_S:
+            self._post.read_again(name)
+        else:
+            text = f"command {clean(name, 60)} is not valid: {why}"
+            self._say(e.Noted(proc.now(), "warning", text))
+
+    # -- effects
+
+    def _do(self, effect: e.Effect) -> None:
+        if isinstance(effect, e.Letter):
+            self._send(effect)
+        elif isinstance(effect, e.Beat):
+            name, raw = self._site.writer.note(
+                effect.seq, Kind.HEARTBEAT, effect.wall, effect.mono, effect.data
+            )
+            self._post.put(HB, name, raw)
+        elif isinstance(effect, e.Reserve):
+            self._reserve = self._task("reserve", self._do_reserve(effect.limit_s))
+        elif isinstance(effect, e.GiveUpReserve):
+            if self._reserve is not None:
+                self._reserve.cancel()
+        elif isinstance(effect, e.Create):
+            self._task(f"create {effect.vm}", self._create(effect))
+        elif isinstance(effect, e.Destroy):
+            self._task(f"destroy {effect.vm}", self._destroy(effect))
+        elif isinstance(effect, e.Restore):
+            self._task("restore", self._restore(effect.limit_s))
+        elif isinstance(effect, e.Finish):
+            self._finish = effect
+
+    def _task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks[task] = name
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task
+
+    def _send(self, letter: e.Letter) -> None:
+        name, raw = self._site.writer.note(
+            letter.seq, Kind(letter.kind), letter.wall, letter.mono, letter.data
+        )
+        self._names[name] = letter.seq
+        log.info("%d %s %s", letter.seq, letter.kind, letter.data)
+        self._post.put(NEW, name, raw)
+
+    async def _do_reserve(self, limit_s: float) -> None:
+        site, journal = self._site, self._journal
+        kvm, taken = None, 0
+        try:
+            left = undo.undo_others(
+                site.places, journal.path, self._boot, site.settings.budget.get("restore", 5.0)
+            )
+            if left.left:
+                self._say(e.ReserveFailed(proc.now(), "dirty: " + "; ".join(left.left), False))
+                return
+            if not site.settings.repair:
+                site.vmm.check()
+                entry = site.host.intent(site.settings.take_mib)
+                journal.intend("reserve", entry)
+                kvm = await self._probe()
+                taken = await asyncio.wait_for(site.host.reserve(entry), limit_s)
+        except asyncio.CancelledError:
+            self._say(e.ReserveFailed(proc.now(), "given up"))
+        except asyncio.TimeoutError:
+            cause = f"the node was not made ready within {limit_s:g} s"
+            self._say(e.ReserveFailed(proc.now(), cause))
+        except Exception as error:
+            self._say(e.ReserveFailed(proc.now(), f"reserve: {_words(error)}"))
+        else:
+            self._say(e.Reserved(proc.now(), taken, kvm, left.undone))
+
+    async def _probe(self) -> bool | None:
+        """Does KVM work here? Known of this boot, or tried; None where nobody asks."""
+        site = self._site
+        known = site.settings.kvm.get(site.writer.node)
+        return await probe_kvm(site.vmm, site.settings.vmm_options, known, self._boot)
+
+    async def _create(self, effect: e.Create) -> None:
+        site, key = self._site, f"vm:{effect.vm}"
+        try:
+            spec = parse_spec(effect.data)
+            identity = site.vmm.intent(spec, self._rundir)
+            self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
+            console = self._rundir / f"console-{spec.id}.log"
+            handle = await asyncio.wait_for(
+                site.vmm.create(spec, self._rundir, console, self._on_vm), effect.limit_s
+            )
+            if key in self._journal.entries:
+                entry = {"vmm": site.vmm.name, "identity": dict(handle.identity)}
+                self._journal.intend(key, entry)
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                self._journal.settle(key)
+            cause = "it did not start in time" if isinstance(error, asyncio.TimeoutError) else ""
+            self._say(e.CreateFailed(proc.now(), effect.vm, cause or _words(error)))
+        else:
+            self._say(e.Created(proc.now(), effect.vm))
+
+    def _on_vm(self, event: VmEvent) -> None:
+        self._say(e.VmSaid(proc.now(), event.vm, event.kind.value, event.text))
+
+    async def _destroy(self, effect: e.Destroy) -> None:
+        try:
+            limit = effect.grace_s + DESTROY_S
+            await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
+            if not any(name == f"create {effect.vm}" for name in self._tasks.values()):
+                self._journal.settle(f"vm:{effect.vm}")
+        except Exception as error:
+            self._say(e.DestroyFailed(proc.now(), effect.vm, _words(error)))
+        else:
+            self._say(e.Destroyed(proc.now(), effect.vm))
+
+    async def _restore(self, limit_s: float) -> None:
+        """VMs that are left are killed; then the journal is undone, rundir and all."""
+        site = self._site
+        try:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(site.vmm.close(), limit_s / 2)
+            outcome = undo.undo(
+                self._journal, site.places, self._boot, _host_options(site.settings)
+            )
+        except Exception as error:
+            self._say(e.RestoreFailed(proc.now(), _words(error)))
+            return
+        if outcome.left:
+            self._say(e.RestoreFailed(proc.now(), "; ".join(outcome.left)))
+        else:
+            self._say(e.Restored(proc.now(), outcome.undone))
+
+    # -- processes
+
+    def _open_journal(self) -> journal.Journal:
+        """The journal first, then the run-time directory that it names."""
+        site, writer = self._site, self._site.writer
+        places = site.places
+        header = {
+            "boot": self._boot,
+            "slot": writer.slot,
+            "pilot": writer.pilot,
+            "node": writer.node,
+            "job": site.job,
+            "pid": os.getpid(),
+            "start": proc.start_time(os.getpid()),
+            "spool": str(site.spool),
+        }
+        path = places.journal(writer.slot, writer.pilot)
+        opened = _again(lambda: journal.create(places.make(path.parent) / path.name, header))
+        opened.intend(undo.RUNDIR, {"path": str(self._rundir)})
+        _again(lambda: self._make_rundir(places))
+        return opened
+
+    def _make_rundir(self, places: Places) -> None:
+        places.make(self._rundir.parent)
+        private(self._rundir, places.uid)
+        (self._rundir / "boot").write_text(self._boot)
+
+    def _start_guardian(self) -> None:
+        site = self._site
+        if not site.settings.guardian or self._guardians > GUARDIANS:
+            return
+        self._guardians += 1
+        ward = guardian.Ward(
+            pid=os.getpid(),
+            start=proc.start_time(os.getpid()) or 0,
+            boot_id=self._boot,
+            places=site.places,
+            journal=self._journal,
+            writer=Writer(
+                site.writer.slot,
+                site.writer.node,
+                site.writer.epoch,
+                site.writer.key,
+                of=site.writer.pilot,
+            ),
+            where=self._where,
+            suspendable=site.host.suspendable,
+            restore_s=site.settings.budget.get("restore", 5.0),
+            options=_host_options(site.settings),
+            title=self._title,
+        )
+        self._guardian = guardian.start(ward)
+        asyncio.get_running_loop().add_reader(self._guardian, self._guardian_gone)
+
+    def _guardian_gone(self) -> None:
+        """End of file: it died, and another takes its place."""
+        if self._guardian is None:
+            return
+        self._end_guardian(b"")
+        if self._finish is None:
+            self._say(e.Noted(proc.now(), "warning", "the guardian died; another one is started"))
+            self._start_guardian()
+
+    def _end_guardian(self, last: bytes) -> None:
+        if self._guardian is not None:
+            asyncio.get_running_loop().remove_reader(self._guardian)
+            with contextlib.suppress(OSError):
+                self._guardian.send(last) if last else None
+            self._guardian.close()
+            self._guardian = None
+
+    async def _leave(self, finish: e.Finish) -> int:
+        """The last word is stored, or lies in the outbox; then everybody may go."""
+        end = proc.now() + finish.flush_s
+        while proc.now() < end and (self._post.unstored() or self._state.mail):
+            with contextlib.suppress(asyncio.TimeoutError):
+                event = await asyncio.wait_for(self._events.get(), 0.1)
+                self._step(event)
+            self._look_after()
+        for name, raw in self._post.unstored().items():
+            try:
+                guardian.leave(self._site.places, name, raw)
+            except (OSError, WspilotError) as error:
+                log.error("outbox: %s", error)
+        self._end_guardian(guardian.FAREWELL)
+        for task in list(self._tasks):
+            task.cancel()
+        await self._post.close(min(1.0, finish.flush_s))
+        self._rest()
+        self._site.places.tidy()
+        return finish.code
+
+    def _rest(self) -> None:
+        """The logs are copied: the run-time directory goes, and the journal when it is empty."""
+        with contextlib.suppress(OSError):
+            undo.sweep(self._journal)
+        self._journal.close()
+
+    # -- facts
+
+    def _facts(self) -> Mapping[str, Any]:
+        settings = self._site.settings
+        return {
+            "boot_id": self._boot,
+            "host": socket.gethostname(),
+            "cpus": proc.cpus(),
+            "memory_mib": proc.memory_mib(),
+            "kvm_device": Path("/dev/kvm").exists(),
+            "guardian": settings.guardian,
+            "uid": os.getuid(),
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "clock": round(time.time(), 6),
+            "pid": os.getpid(),
+            "adapter": settings.adapter,
+            "vmm": settings.vmm,
+        }
+
+
+def _host_options(settings: core.Settings) -> Mapping[str, Any]:
+    options = settings.vmm_options.get("host")
+    return options if isinstance(options, Mapping) else {}
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, WspilotError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return clean(str(error), 300) or type(error).__name__
+
+
+def _again(work: Callable[[], T]) -> T:
+    """A neighbour that leaves may remove an empty directory between two of our steps."""
+    for _ in range(20):
+        with contextlib.suppress(FileNotFoundError):
+            return work()
+    return work()
