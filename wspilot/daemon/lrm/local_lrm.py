@@ -99,7 +99,7 @@ def spread(argv: list[str]) -> int:
 
     nodes = os.environ["WSPILOT_LOCAL_NODES"].split(",")
     children = [
-        subprocess.Popen(argv, env={**os.environ, "WSPILOT_LOCAL_NODE": node}) for node in nodes
+        subprocess.Popen(argv, env={**os.environ, "WSPILOT_NODE": node}) for node in nodes
     ]
     import signal
 
@@ -313,7 +313,7 @@ class Server:
             **os.environ,
             "WSPILOT_LOCAL_JOB": job["id"],
             "WSPILOT_LOCAL_NODES": ",".join(hosts),
-            "WSPILOT_LOCAL_NODE": hosts[0],
+            "WSPILOT_NODE": hosts[0],
         }
         job.update(state="running", hosts=hosts, started=time.time(), reason="", kill_at=None)
         try:
