@@ -109,15 +109,6 @@ def word(value: Any, where: str) -> str:
     return value
 
 
-def level(value: Any, where: str) -> str:
-    """A priority: a whole number, or the batch system's word for one."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and re.fullmatch(r"-?\d{1,10}", value):
-        return value
-    return word(value, where)
-
-
 def link(value: Any, where: str) -> str:
     """The name of a network device."""
     if not isinstance(value, str) or not _LINK.fullmatch(value):

@@ -23,7 +23,6 @@ from wspilot.checks import (
     directory,
     duration,
     flag,
-    level,
     link,
     list_of,
     number,
@@ -74,7 +73,6 @@ _EVERY_LRM: Mapping[str, Reader] = {
 _BATCH: Mapping[str, Reader] = {
     "queue": word,
     "account": word,
-    "priority": level,
     "qos": word,
     "reservation": word,
     "kill_delay": duration(0),
@@ -86,9 +84,10 @@ LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
     "torque": {
         "start": one_of(("pbsdsh", "srun", "ssh")),
         "flavour": one_of(("torque", "slurm")),
+        "priority": count(-1024, 1023),  # qsub -p
         **_BATCH,
     },
-    "slurm": _BATCH,
+    "slurm": {"priority": count(-2147483645, 2147483645), **_BATCH},  # sbatch --nice
     "local": {
         "nodes": count(1, 1000),
         "cores": count(1, 4096),

@@ -120,6 +120,13 @@ def test_packed_slots_may_share_a_node_with_each_other() -> None:
     assert shape(found) == [(4, 1, 4, 256, False), (2, 1, 4, 128, False)]
 
 
+def test_torque_is_asked_for_a_whole_node_by_all_of_its_cores() -> None:
+    torque = replace(SITE, lrm="torque")
+    assert shape(slots(group("vm", 2), on=torque)) == [(2, 2, 8, 1024, True)]
+    assert shape(slots(group("vm", 2), on=replace(torque, node_cpus=None)))[0][2] == 1
+    assert shape(slots(group("vm", 2, 1, 1024, "pack"), on=torque))[0][2] == 2
+
+
 def test_every_vm_is_in_one_slot_and_the_same_request_gives_the_same_plan() -> None:
     groups = (group("a", 7, 2, 300, "pack"), group("b", 5), group("c", 6, 2, 300, "pack"))
     for jobs in ("per-node", "per-workspace"):
