@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wspilot.errors import Code, NoDaemon, TimedOut, WspilotError
+from wspilot.errors import Code, NoDaemon, NotFound, Refused, TimedOut, UsageError, WspilotError
 from wspilot.home import LockRecord, read_record
 
 if TYPE_CHECKING:
@@ -164,4 +164,13 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
     code = error.get("code", 1)
     known = code if code in set(Code) else Code.USAGE if code in (-32601, -32602) else Code.FAILED
     hint = (error.get("data") or {}).get("hint", "")
-    raise WspilotError(str(error.get("message")), str(hint), Code(known))
+    kind = _CLASSES.get(Code(known), WspilotError)
+    raise kind(str(error.get("message")), str(hint), Code(known))
+
+
+_CLASSES = {
+    Code.USAGE: UsageError,
+    Code.NOT_FOUND: NotFound,
+    Code.REFUSED: Refused,
+    Code.TIMED_OUT: TimedOut,
+}

@@ -1,4 +1,4 @@
-"""wspilot as an ordinary user runs it on a cluster: a home, a site, a daemon, and the CLI in JSON."""
+"""wspilot as an ordinary user runs it on a cluster: home, site, daemon, and the CLI in JSON."""
 
 from __future__ import annotations
 
@@ -41,8 +41,17 @@ cidr = "10.77.0.0/24"
 class Leasing:
     """One user's wspilot; `stop` ends its daemon and fails when anything is left."""
 
-    def __init__(self, cluster: SlurmCluster, install: UserInstall, name: str, *, vmm: str,
-                 lrm: str = "slurm", more: str = "", images: Path | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        cluster: SlurmCluster,
+        install: UserInstall,
+        name: str,
+        *,
+        vmm: str,
+        lrm: str = "slurm",
+        more: str = "",
+        images: Path | None = None,
+    ) -> None:
         self.cluster, self._install = cluster, install
         self.home = cluster.user.home / name
         self.home.mkdir(mode=0o700)
@@ -61,8 +70,9 @@ class Leasing:
     def run(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """The command line, whatever its exit code."""
         env = {"WSPILOT_HOME": str(self.home), "XDG_RUNTIME_DIR": ""}
-        return self.cluster.run([self._install.wspilot, *argv], env=env, timeout=timeout,
-                                check=False)  # fmt: skip
+        return self.cluster.run(
+            [self._install.wspilot, *argv], env=env, timeout=timeout, check=False
+        )
 
     def cli(self, *argv: str, timeout: float = 60) -> dict[str, Any]:
         """The document of a command that succeeds."""
@@ -75,16 +85,26 @@ class Leasing:
         self, count: int, name: str, duration: str = "5m", wait: bool = True
     ) -> dict[str, Any]:
         """Lease `count` VMs of type small; the workspace."""
-        argv = ["deploy", "--type", "small", "--count", str(count), "--duration", duration,
-                "--name", name]  # fmt: skip
+        argv = [
+            "deploy",
+            "--type",
+            "small",
+            "--count",
+            str(count),
+            "--duration",
+            duration,
+            "--name",
+            name,
+        ]
         more = ["--wait", "--timeout", "110"] if wait else []
         return dict(self.cli(*argv, *more, timeout=120)["workspace"])
 
     def show(self, name: str) -> dict[str, Any]:
         return dict(self.cli("show", name)["workspace"])
 
-    def until(self, name: str, condition: Callable[[Mapping[str, Any]], bool],
-              seconds: float = 60) -> dict[str, Any]:  # fmt: skip
+    def until(
+        self, name: str, condition: Callable[[Mapping[str, Any]], bool], seconds: float = 60
+    ) -> dict[str, Any]:
         """The workspace, once the condition holds."""
         deadline = time.monotonic() + seconds
         while not condition(ws := self.show(name)):
@@ -119,8 +139,11 @@ class Leasing:
         deadline = time.monotonic() + 10
         while Path(f"/proc/{record['pid']}").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
-        running = {id: state for id, state in self.cluster.jobs().items()
-                   if state in ("RUNNING", "PENDING")}  # fmt: skip
+        running = {
+            id: state
+            for id, state in self.cluster.jobs().items()
+            if state in ("RUNNING", "PENDING")
+        }
         assert not running, f"jobs are left: {running}"
         spool = self.home / "spool"
         left = [

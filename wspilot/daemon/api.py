@@ -19,7 +19,7 @@ from wspilot.daemon import documents, slotfiles
 from wspilot.daemon.addresses import Pools
 from wspilot.daemon.core.events import Deploy, Destroy, Forget
 from wspilot.daemon.core.turn import derive_id
-from wspilot.daemon.policy import SlotPlan, plan, walltime
+from wspilot.daemon.policy import SlotPlan, jobs_of, plan, walltime
 from wspilot.daemon.service import Listener, Service
 from wspilot.daemon.store import StoreFull
 from wspilot.errors import NotFound, Refused, TimedOut, UsageError, WspilotError
@@ -148,7 +148,7 @@ class ServiceApi:
             request,
             plans,
             sum_.total_s,
-            site.jobs or "per-workspace",
+            jobs_of(site, service.driver.grace_s),
             self._addresses(request),
         )
         return self._turn("deploy", params, event, [id])

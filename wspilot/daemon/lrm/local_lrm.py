@@ -98,9 +98,7 @@ def spread(argv: list[str]) -> int:
     import subprocess
 
     nodes = os.environ["WSPILOT_LOCAL_NODES"].split(",")
-    children = [
-        subprocess.Popen(argv, env={**os.environ, "WSPILOT_NODE": node}) for node in nodes
-    ]
+    children = [subprocess.Popen(argv, env={**os.environ, "WSPILOT_NODE": node}) for node in nodes]
     import signal
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
