@@ -193,6 +193,8 @@ def _look(turn: Turn, slot: Slot, event: Polled, jobs: list[Job]) -> None:
 
 
 def _seen(turn: Turn, slot: Slot, job: Job) -> None:
+    if slot.lrm.state == "gone" and job.state is JobState.DONE:
+        return  # known; what it waits for is the nodes' word
     state = slot.lrm.state if job.state is JobState.UNKNOWN else job.state.value
     if job.state is JobState.UNKNOWN and job.raw != slot.lrm.raw:
         turn.note(
@@ -354,10 +356,18 @@ def job_gone(turn: Turn, slot: Slot, cause: str) -> None:
         turn.do(Claim(slot.id))
     elif _all_spoke(turn, slot):
         settle_slot(turn, slot)
-    elif turn.now - slot.lrm.at > turn.rules.silence_s or _lost(turn, slot):
+    elif turn.now - slot.lrm.at > _mourning(turn, slot) or _lost(turn, slot):
         _write_off(turn, slot, slot.cause or cause)
     else:
         turn.slot(slot, slot.state, waits_for="the guardians' last words: the job is gone")
+
+
+def _mourning(turn: Turn, slot: Slot) -> float:
+    """How long the last words of a dead job are waited for. Where no pilot ever spoke nothing was
+    created, and only the guardians' undoing of a reserve can be under way."""
+    if slot.pilots:
+        return turn.rules.silence_s
+    return turn.rules.restore_s + turn.rules.linger_s / 2
 
 
 def _lost(turn: Turn, slot: Slot) -> bool:

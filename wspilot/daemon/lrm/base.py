@@ -161,7 +161,7 @@ class Driver(Protocol):
 
     def node_list(self) -> str:
         """Where the launcher finds its nodes: `slurm` (SLURM_JOB_NODELIST and SLURMD_NODENAME),
-        `pbs` (PBS_NODEFILE; on sisters the host name) or `local` (WSPILOT_LOCAL_NODES, WSPILOT_NODE)."""
+        `pbs` (PBS_NODEFILE; on sisters the host name) or `local` (WSPILOT_LOCAL_NODES)."""
         ...
 
     def grace_s(self, nodes: int) -> float:
