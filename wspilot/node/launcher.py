@@ -60,6 +60,7 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     settings = read_slot(job.place)
     epoch = claim(job.place)
     nodes = launch.given(env, _node_file(env)) or (launch.own_node("", (), env, _host()),)
@@ -69,22 +70,15 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
     if why:
         _say_failed(job, epoch, launch.own_node("", nodes, env, _host()), why, True)
         return 1
+    started = []
     for argv in plan(job, settings, epoch, nodes):
-        # A TERM between two starts must reach the second one too.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        try:
-            child = _start(argv, launch.escapes(settings.start))
-            if not launch.escapes(settings.start):
-                children.append(child)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        if told:
-            child.send_signal(signal.SIGTERM)
-        _ALL.append(child)
-    return max((_code(child) for child in _ALL), default=1)
-
-
-_ALL: list[subprocess.Popen[bytes]] = []
+        child = _start(argv, launch.escapes(settings.start))
+        started.append(child)
+        if not launch.escapes(settings.start):
+            children.append(child)
+            if told:  # it came while this one was being started
+                child.send_signal(signal.SIGTERM)
+    return max((_code(child) for child in started), default=1)
 
 
 def plan(

@@ -99,6 +99,7 @@ class Pilot:
         loop.add_signal_handler(signal.SIGTERM, lambda: self._say(e.Term(proc.now())))
         for other in (signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(other, lambda: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._start_guardian()
         self._post.start()
         self._step(e.Begin(proc.now(), time.time(), self._facts()))
