@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wspilot.errors import Code, NoDaemon, TimedOut, UsageError, WspilotError
+from wspilot.errors import Code, NoDaemon, NotFound, Refused, TimedOut, UsageError, WspilotError
 from wspilot.home import LockRecord, read_record
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CALL_S = 30.0
 SCHEMA = 1  # of the documents (PROTOCOLS.md section 6)
 NO_METHOD, BAD_PARAMS = -32601, -32602
+_KINDS = {kind.code: kind for kind in (UsageError, NoDaemon, NotFound, Refused, TimedOut)}
 _OTHER = "is it another release? end it and start this one: wspilot daemon --detach"
 
 
@@ -193,4 +194,4 @@ def _result(message: dict[str, Any]) -> dict[str, Any]:
     if code == NO_METHOD:
         raise UsageError(f"the daemon does not know this: {text}", _OTHER)
     known = code if code in set(Code) else Code.USAGE if code == BAD_PARAMS else Code.FAILED
-    raise WspilotError(text, hint, Code(known))
+    raise _KINDS.get(Code(known), WspilotError)(text, hint)

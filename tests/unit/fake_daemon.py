@@ -72,6 +72,7 @@ class FakeApi:
         self.cancelled = 0
         self.revision = 0
         self.items: list[dict[str, Any]] = []
+        self.loop: asyncio.AbstractEventLoop | None = None  # where it is served in a thread
         self.listeners: list[Callable[[int, list[dict[str, Any]], list[str]], None]] = []
 
     async def call(self, method: str, params: Mapping[str, Any], uid: int) -> dict[str, Any]:
@@ -101,11 +102,17 @@ class FakeApi:
         return lambda: self.listeners.remove(callback)
 
     def tell(self, *items: dict[str, Any], gone: tuple[str, ...] = ()) -> None:
-        """One commit's deltas."""
+        """One commit's deltas; from any thread."""
+        if self.loop is None:
+            self._tell(list(items), list(gone))
+        else:
+            self.loop.call_soon_threadsafe(self._tell, list(items), list(gone))
+
+    def _tell(self, items: list[dict[str, Any]], gone: list[str]) -> None:
         self.revision += 1
-        self.items = list(items)
+        self.items = items
         for callback in tuple(self.listeners):
-            callback(self.revision, list(items), list(gone))
+            callback(self.revision, items, gone)
 
 
 def site_answers(made: Books | None = None) -> dict[str, Any]:
@@ -121,6 +128,7 @@ def site_answers(made: Books | None = None) -> dict[str, Any]:
 
     return {
         "ping": {"schema": 1, "version": "0"},
+        "config": {"schema": 1, "config": {"lrm": "local"}},
         "list": lambda _: documents.listing("workspaces", made, made.workspaces()),
         "slots": lambda _: documents.listing("slots", made, made.slots()),
         "nodes": lambda _: documents.listing("nodes", made, made.nodes()),
@@ -142,7 +150,7 @@ def record_for(home: Path, path: Path) -> None:
 @contextmanager
 def served(home: Path, api: FakeApi) -> Iterator[FakeApi]:
     """The fake daemon of a home, in a thread of its own; ended with everything in it."""
-    loop = asyncio.new_event_loop()
+    api.loop = loop = asyncio.new_event_loop()
     path = home / "s.sock"
     record_for(home, path)
     server = ControlServer(path, api)

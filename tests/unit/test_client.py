@@ -44,11 +44,9 @@ def test_a_call_gives_the_document(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [UsageError, NotFound, Refused, TimedOut])
-def test_errors_arrive_with_code_message_and_hint(
-    tmp_path: Path, kind: type[WspilotError]
-) -> None:
+def test_errors_arrive_with_code_message_and_hint(tmp_path: Path, kind: type[WspilotError]) -> None:
     with served(tmp_path, FakeApi({"ping": kind("what", "do this")})):
-        with pytest.raises(WspilotError) as caught:
+        with pytest.raises(kind) as caught:
             call(tmp_path, "ping", {})
     assert (caught.value.code, caught.value.message, caught.value.hint) == (
         kind.code, "what", "do this",
@@ -101,7 +99,7 @@ def test_a_peer_that_speaks_something_else(tmp_path: Path, reply: bytes) -> None
 
 def test_another_release_of_the_documents_is_said_in_words(tmp_path: Path) -> None:
     reply = json.dumps({"jsonrpc": "2.0", "id": 1, "result": {"schema": 2}}).encode() + b"\n"
-    with saying(tmp_path, reply), pytest.raises(WspilotError, match="version 2.*this wspilot 1"):
+    with saying(tmp_path, reply), pytest.raises(WspilotError, match=r"version 2.*this wspilot 1"):
         call(tmp_path, "list", {})
 
 
@@ -116,7 +114,7 @@ async def test_calls_side_by_side_and_the_subscription(tmp_path: Path) -> None:
     with served(tmp_path, api):
         client = await Client.open(tmp_path)
         updates = client.subscribe()
-        assert await anext(updates) == Update(0, True)
+        assert await _next(updates) == Update(0, True)
         got = await asyncio.gather(*(client.call("ping", n=n) for n in range(30)))
         assert [one["n"] for one in got] == list(range(30))
         api.tell({"id": "a"}, gone=("vms/b",))
@@ -130,7 +128,7 @@ async def test_the_end_of_the_daemon_ends_calls_and_the_subscription(tmp_path: P
     with served(tmp_path, FakeApi()):
         client = await Client.open(tmp_path)
         updates = client.subscribe()
-        await anext(updates)
+        await _next(updates)
         waiting = asyncio.ensure_future(client.call("hang"))
         await asyncio.sleep(0.05)
     with pytest.raises(NoDaemon):
@@ -151,4 +149,4 @@ async def test_open_without_a_daemon(tmp_path: Path) -> None:
 
 
 async def _next(updates: AsyncIterator[Update]) -> Update:
-    return await asyncio.wait_for(anext(updates), 5)
+    return await asyncio.wait_for(updates.__anext__(), 5)

@@ -44,9 +44,9 @@ def _summary(ws: dict[str, Any], elapsed: float) -> str:
 
 def _late(ws: dict[str, Any], goal: str, limit_s: float) -> TimedOut:
     waits = f", waiting for {clean(ws['waits_for'], 200)}" if ws["waits_for"] else ""
+    limit = format_duration(limit_s) if limit_s >= 60 else f"{limit_s:.3g} s"
     return TimedOut(
-        f"{clean(ws['name'], 40)} is {ws['state']}, not {goal}, after {format_duration(limit_s)}"
-        + waits,
+        f"{clean(ws['name'], 40)} is {ws['state']}, not {goal}, after {limit}{waits}",
         f"it goes on: wspilot wait {clean(ws['name'], 40)} --for {goal}",
     )
 
