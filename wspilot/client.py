@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import asyncio
 
 CALL_S = 30.0
+SCHEMA = 1  # of the documents (PROTOCOLS.md section 6)
+NO_METHOD, BAD_PARAMS = -32601, -32602
+_KINDS = {kind.code: kind for kind in (UsageError, NoDaemon, NotFound, Refused, TimedOut)}
+_OTHER = "is it another release? end it and start this one: wspilot daemon --detach"
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,15 @@ def call(
             link.sendall(line)
             with link.makefile("rb") as answers:
                 answer = answers.readline()
+                if not answer.endswith(b"\n"):
+                    raise NoDaemon("the daemon ended in mid-call",
+                                   "start it again: wspilot daemon --detach")  # fmt: skip
     except TimeoutError:
         raise TimedOut(f"the daemon did not answer {method} within {timeout_s:g} s",
                        "see its log: it may be waiting for a disk") from None  # fmt: skip
     except OSError as error:
         raise _gone(home, record, error) from None
-    if not answer:
-        raise NoDaemon("the daemon ended in mid-call", "start it again: wspilot daemon --detach")
-    return _result(json.loads(answer))
+    return _result(_parsed(answer))
 
 
 class Client:
@@ -83,16 +88,18 @@ class Client:
         """One answer. Raises NoDaemon, TimedOut, or the daemon's own WspilotError."""
         import asyncio
 
-        self._last += 1
+        if self._task.done():
+            raise NoDaemon("the connection to the daemon has ended", "is it still running?")
+        id = self._last = self._last + 1
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last] = future
+        self._waiting[id] = future
         try:
-            self._writer.write(_request(self._last, method, params))
+            self._writer.write(_request(id, method, params))
             return _result(await asyncio.wait_for(future, timeout_s))
         except TimeoutError:
             raise TimedOut(f"the daemon did not answer {method} within {timeout_s:g} s") from None
         finally:
-            self._waiting.pop(self._last, None)
+            self._waiting.pop(id, None)
 
     async def subscribe(self) -> AsyncIterator[Update]:
         """A snapshot, then deltas. Raises NoDaemon when the connection ends."""
@@ -104,18 +111,21 @@ class Client:
 
     async def close(self) -> None:
         """End the connection."""
+        import asyncio
+
         self._task.cancel()
         self._writer.close()
+        await asyncio.wait([self._task], timeout=1)
 
     async def _read(self) -> None:
         try:
             while line := await self._reader.readline():
-                message = json.loads(line)
+                message = _parsed(line)
                 if "method" in message:
                     self._updates.put_nowait(_update(message))
-                elif (future := self._waiting.get(message.get("id"))) and not future.done():
+                elif (future := self._waiting.get(message.get("id", 0))) and not future.done():
                     future.set_result(message)
-        except (OSError, ValueError):
+        except (OSError, ValueError, WspilotError):
             pass
         finally:
             self._updates.put_nowait(None)
@@ -151,26 +161,37 @@ def _gone(home: Path, record: LockRecord, error: OSError) -> NoDaemon:
 
 def _request(id: int, method: str, params: dict[str, Any]) -> bytes:
     return (
-        json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).encode()
+        json.dumps(
+            {"jsonrpc": "2.0", "id": id, "method": method, "params": params}, default=str
+        ).encode()
         + b"\n"
     )
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise WspilotError("the daemon's answer is not JSON-RPC", _OTHER)
+    return message
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any]:
     error = message.get("error")
     if error is None:
-        result: dict[str, Any] = message["result"]
+        result = message.get("result")
+        schema = result.get("schema", SCHEMA) if isinstance(result, dict) else None
+        if schema != SCHEMA or not isinstance(result, dict):
+            raise WspilotError(
+                f"the daemon speaks version {schema} of the documents, this wspilot {SCHEMA}",
+                _OTHER,
+            )
         return result
-    code = error.get("code", 1)
-    known = code if code in set(Code) else Code.USAGE if code in (-32601, -32602) else Code.FAILED
-    hint = (error.get("data") or {}).get("hint", "")
-    kind = _CLASSES.get(Code(known), WspilotError)
-    raise kind(str(error.get("message")), str(hint), Code(known))
-
-
-_CLASSES = {
-    Code.USAGE: UsageError,
-    Code.NOT_FOUND: NotFound,
-    Code.REFUSED: Refused,
-    Code.TIMED_OUT: TimedOut,
-}
+    code, text = error.get("code", 1), str(error.get("message"))
+    hint = str((error.get("data") or {}).get("hint", ""))
+    if code == NO_METHOD:
+        raise UsageError(f"the daemon does not know this: {text}", _OTHER)
+    known = code if code in set(Code) else Code.USAGE if code == BAD_PARAMS else Code.FAILED
+    raise _KINDS.get(Code(known), WspilotError)(text, hint)

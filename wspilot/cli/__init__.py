@@ -20,21 +20,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns its exit code; never raises for a user's mistake."""
     words = sys.argv[1:] if argv is None else argv
     try:
-        args = parse(words)
-    except WspilotError as error:
-        return _fail(error, "--json" in words)
-    try:
-        from wspilot.cli.verbs import run
-
-        return run(args)
-    except WspilotError as error:
-        return _fail(error, args.json)
+        try:
+            return _run(words)
+        except WspilotError as error:
+            return _fail(error, "--json" in words)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit would complain again
         return 1
+
+
+def _run(words: list[str]) -> int:
+    args = parse(words)
+    from wspilot.cli.verbs import run
+
+    code = run(args)
+    sys.stdout.flush()
+    return code
 
 
 def _fail(error: WspilotError, as_json: bool) -> int:
@@ -44,7 +48,7 @@ def _fail(error: WspilotError, as_json: bool) -> int:
         print(f"  {clean(error.hint, 1000)}", file=sys.stderr)
     if as_json:
         doc = {"code": code, "message": error.message, "hint": error.hint}
-        print(json.dumps({"schema": 1, "error": doc}))
+        print(json.dumps({"schema": 1, "error": doc}), flush=True)
     return code
 
 

@@ -61,13 +61,15 @@ def _running(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument(
         "--sim", action="store_true", help="simulated VMs, even where QEMU is installed"
     )
+    one.add_argument("--vmm", choices=["qemu", "sim"], help="insist on one of them")
     one.add_argument("--no-tui", action="store_true", help="end after the table")
 
 
 def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
-    for name, text in (("types", "lease types"), ("images", "images"), ("slots", "slots"),
-                       ("config", "effective settings")):  # fmt: skip
+    for name, text in (("types", "lease types"), ("images", "images"), ("slots", "slots")):
         verbs.add_parser(name, parents=[common], help=f"show the site's {text}")
+    one = verbs.add_parser("config", parents=[common], help="show the effective settings")
+    one.add_argument("--config", metavar="FILE", help="of this file, not of the running daemon")
     one = verbs.add_parser("nodes", parents=[common], help="nodes, or vouch for one")
     one.add_argument(
         "act", nargs="?", choices=["forget"], help="forget: you vouch that it is clean"
@@ -84,7 +86,9 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
     one = verbs.add_parser("logs", parents=[common], help="logs of pilots, jobs and consoles")
     one.add_argument("id", metavar="ID")
     one = verbs.add_parser("completion", parents=[common], help="shell completion")
-    one.add_argument("shell", choices=["bash"])
+    one.add_argument("shell", choices=["bash", "zsh"])
+    one = verbs.add_parser("__complete", parents=[common])
+    one.add_argument("words", nargs=argparse.REMAINDER)
 
 
 def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -115,8 +119,11 @@ def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _timeout(text: str) -> float:
-    """Only here bare seconds are allowed."""
+    """Seconds. Only here a bare number is allowed."""
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
         return float(parse_duration(text, "--timeout"))
+    if not 0 <= seconds < 1e9:
+        raise UsageError(f"--timeout: {text} s is no time limit", "write it as 90, 90s or 10m")
+    return seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter
@@ -22,14 +23,14 @@ def wait(home: Path, id: str, goal: str, limit_s: float | None, quiet: bool) -> 
     try:
         while True:
             left = None if limit_s is None else limit_s - (time.monotonic() - start)
-            if left is not None and left <= 0:
-                return call(home, "wait", {"id": id, "for": goal, "timeout_s": 0})
+            slice_s = SLICE_S if left is None else max(0.0, min(SLICE_S, left))
             try:
-                params = {"id": id, "for": goal, "timeout_s": min(SLICE_S, left or SLICE_S)}
-                return call(home, "wait", params)
+                return call(home, "wait", {"id": id, "for": goal, "timeout_s": slice_s})
             except TimedOut:
-                doc = call(home, "show", {"id": id})
-                line.draw(_summary(doc["workspace"], time.monotonic() - start))
+                ws = call(home, "show", {"id": id})["workspace"]
+                if left is not None and left <= slice_s:
+                    raise _late(ws, goal, limit_s or 0) from None
+                line.draw(_summary(ws, time.monotonic() - start))
     finally:
         line.end()
 
@@ -39,6 +40,15 @@ def _summary(ws: dict[str, Any], elapsed: float) -> str:
     vms = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     waits = f"; waits for {clean(ws['waits_for'], 120)}" if ws["waits_for"] else ""
     return f"{clean(ws['name'], 40)} {ws['state']} {format_duration(elapsed)}: {vms}{waits}"
+
+
+def _late(ws: dict[str, Any], goal: str, limit_s: float) -> TimedOut:
+    waits = f", waiting for {clean(ws['waits_for'], 200)}" if ws["waits_for"] else ""
+    limit = format_duration(limit_s) if limit_s >= 60 else f"{limit_s:.3g} s"
+    return TimedOut(
+        f"{clean(ws['name'], 40)} is {ws['state']}, not {goal}, after {limit}{waits}",
+        f"it goes on: wspilot wait {clean(ws['name'], 40)} --for {goal}",
+    )
 
 
 class _Line:
@@ -53,8 +63,9 @@ class _Line:
         if self._quiet:
             return
         if self._tty:
-            print(f"\r\x1b[K{text[:200]}", end="", file=sys.stderr, flush=True)
-        elif (said := text.split(" ", 3)[-1]) != self._last:
+            edge = max(20, shutil.get_terminal_size((80, 24)).columns - 1)
+            print(f"\r\x1b[K{text[:edge]}", end="", file=sys.stderr, flush=True)
+        elif (said := text.partition(": ")[2] + text.split(" ")[1]) != self._last:
             self._last = said
             print(text, file=sys.stderr, flush=True)
 

@@ -34,7 +34,11 @@ def table(head: Row, rows: Iterable[Row], empty: str = "") -> str:
 
 def _line(row: Row, wide: Sequence[int], edge: int) -> str:
     text = "  ".join(cell + " " * (wide[n] - width(cell)) for n, cell in enumerate(row)).rstrip()
-    return text if width(text) <= edge else text[: max(1, edge - 1)] + "…"
+    if width(text) <= edge:
+        return text
+    while width(text) > max(1, edge - 1):
+        text = text[: min(len(text) - 1, edge)]
+    return text + "…"
 
 
 def _paint_states(line: str, row: Row) -> str:
@@ -176,7 +180,7 @@ def images(docs: Iterable[Mapping[str, Any]]) -> str:
 
 def event(doc: Mapping[str, Any]) -> str:
     """One line of the event stream."""
-    where = doc["node"] or doc["slot"]
+    where = clean(doc["node"] or doc["slot"], 80)
     text = f"{doc['at'][11:19]} {doc['level']:7} {doc['kind']:9} {clean(doc['text'], 1000)}"
     return f"{text}  [{where}]" if where else text
 

@@ -10,18 +10,23 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from wspilot.errors import NotFound, WspilotError
+from wspilot.errors import Code, NotFound, WspilotError
 from wspilot.text import clean
 
 MAX_LINE = 1 << 20
-MAX_QUEUED = 256  # deltas a client may be behind before it gets a snapshot
-WRITE_S = 30.0
+MAX_QUEUED = 4096  # items a subscriber may be behind before it gets a snapshot
+MAX_CALLS = 64  # calls of one client at a time
+MAX_CLIENTS = 512
+CLOSE_S = 1.0
+HANG_UP_S = 0.25
 PARSE, REQUEST, METHOD, PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
 
 
@@ -72,13 +77,21 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._clients) >= MAX_CLIENTS:
+            writer.write(_line(_error(None, Code.REFUSED, f"over {MAX_CLIENTS} clients")))
+            writer.close()
+            return
         task = asyncio.ensure_future(_Client(self._api, reader, writer).run())
         self._clients.add(task)
         task.add_done_callback(self._clients.discard)
 
 
 class _Client:
-    """One connection: requests are answered in order, deltas flow beside them."""
+    """One connection: calls run side by side, deltas flow between their answers.
+
+    A client that does not read costs bounded memory and nobody's time: at most MAX_CALLS answers,
+    MAX_QUEUED items and one snapshot wait for it, for as long as it stays connected.
+    """
 
     def __init__(
         self, api: Api, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -95,12 +108,20 @@ class _Client:
             if uid not in (os.getuid(), 0):
                 await self._send(_error(None, REQUEST, f"uid {uid} is not the daemon's user"))
                 return
-            while (line := await self._line()) is not None:
+            while (line := await self._next_line()) is not None:
                 await self._take(line, uid)
-        except (OSError, asyncio.TimeoutError):
+            await self._half_closed()
+        except OSError:
             pass
         finally:
             await self._end()
+
+    async def _half_closed(self) -> None:
+        """The peer says no more, but may still read: `echo ... | socat - UNIX:...` does."""
+        link = self._writer.get_extra_info("socket")
+        while (self._calls or self._feed) and not _hung_up(link.fileno()):
+            await asyncio.wait([*self._calls, asyncio.ensure_future(asyncio.sleep(HANG_UP_S))],
+                               return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
 
     async def _end(self) -> None:
         if self._feed is not None:
@@ -110,9 +131,10 @@ class _Client:
         await asyncio.gather(*self._calls, return_exceptions=True)
         self._writer.close()
         with contextlib.suppress(OSError, asyncio.TimeoutError):
-            await asyncio.wait_for(self._writer.wait_closed(), 1)
+            await asyncio.wait_for(self._writer.wait_closed(), CLOSE_S)
+        self._writer.transport.abort()  # what was never read is not waited for
 
-    async def _line(self) -> bytes | None:
+    async def _next_line(self) -> bytes | None:
         """The next line; None at the end. One that is too long is skipped with an error."""
         skipping = False
         while True:
@@ -126,7 +148,8 @@ class _Client:
                 continue
             if not skipping:
                 return line
-            await self._send(_error(None, REQUEST, f"a line is over {MAX_LINE} bytes"))
+            await self._send(_error(None, REQUEST, f"a line is over {MAX_LINE} bytes",
+                                    "send one request a line"))  # fmt: skip
             skipping = False
 
     async def _take(self, line: bytes, uid: int) -> None:
@@ -140,47 +163,65 @@ class _Client:
         if fault:
             await self._send(_error(id if isinstance(id, (int, str)) else None, REQUEST, fault))
         elif request["method"] == "subscribe":
-            self._subscribe(id)
+            await self._subscribe(id)
+        elif len(self._calls) >= MAX_CALLS:
+            await self._send(_error(id, Code.REFUSED, f"{MAX_CALLS} calls are already under way",
+                                    "wait for their answers"))  # fmt: skip
         else:
             task = asyncio.ensure_future(self._call(request, id, uid))
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
     async def _call(self, request: Mapping[str, Any], id: Any, uid: int) -> None:
+        with contextlib.suppress(OSError):
+            await self._write_line(await self._answer(request, id, uid))
+
+    async def _answer(self, request: Mapping[str, Any], id: Any, uid: int) -> bytes:
+        """The line that answers a request. Raises nothing but CancelledError."""
         try:
             result = await self._api.call(request["method"], request.get("params") or {}, uid)
-            answer = {"jsonrpc": "2.0", "id": id, "result": result}
+            return _line({"jsonrpc": "2.0", "id": id, "result": result})
         except NotFound as error:
             unknown = error.message.startswith("no method")
-            answer = _error(id, METHOD if unknown else int(error.code), error.message, error.hint)
+            code = METHOD if unknown else int(error.code)
+            return _line(_error(id, code, error.message, error.hint))
         except WspilotError as error:
-            answer = _error(id, int(error.code), error.message, error.hint)
+            return _line(_error(id, int(error.code), error.message, error.hint))
         except Exception as error:  # a bug must not cost the client its connection
-            answer = _error(id, INTERNAL, f"a bug in the daemon: {clean(repr(error), 300)}",
-                            "the daemon's log has the details")  # fmt: skip
             asyncio.get_running_loop().call_exception_handler(
-                {"message": f"control: {request['method']} failed", "exception": error}
+                {"message": f"control: {clean(request['method'], 60)} failed", "exception": error}
             )
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
-            await self._send(answer)
+            return _line(_error(id, INTERNAL, f"a bug in the daemon: {clean(repr(error), 300)}",
+                                "the daemon's log has the details"))  # fmt: skip
 
-    def _subscribe(self, id: Any) -> None:
+    async def _subscribe(self, id: Any) -> None:
         if self._feed is None:
             self._feed = _Feed(self._api, self._send, id)
+        else:
+            await self._send(_error(id, Code.REFUSED, "this connection has a subscription already"))
 
     async def _send(self, message: Mapping[str, Any]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        await self._write_line(_line(message))
+
+    async def _write_line(self, data: bytes) -> None:
         async with self._write:
             self._writer.write(data)
-            await asyncio.wait_for(self._writer.drain(), WRITE_S)
+            await self._writer.drain()
 
 
 class _Feed:
-    """The deltas of one subscriber: a bounded queue, then a snapshot."""
+    """The deltas of one subscriber: a bounded queue, then a snapshot.
 
-    def __init__(self, api: Api, send: Callable[[Mapping[str, Any]], Any], id: Any) -> None:
+    It waits without a limit for a client that does not read (one stopped by Ctrl-Z, say): when that
+    reads again it finds a snapshot, not a dead connection.
+    """
+
+    def __init__(
+        self, api: Api, send: Callable[[Mapping[str, Any]], Awaitable[None]], id: Any
+    ) -> None:
         self._api, self._send = api, send
-        self._waiting: list[dict[str, Any]] = []
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._items = 0
         self._behind = False
         self._wake = asyncio.Event()
         self._stop = api.listen(self._changed)
@@ -192,7 +233,8 @@ class _Feed:
         self._task.cancel()
 
     def _changed(self, revision: int, items: list[dict[str, Any]], gone: list[str]) -> None:
-        if len(self._waiting) >= MAX_QUEUED:
+        self._items += len(items) + len(gone)
+        if self._items > MAX_QUEUED:
             self._behind = True
             self._waiting.clear()
         if not self._behind:
@@ -201,24 +243,29 @@ class _Feed:
 
     async def _work(self, id: Any) -> None:
         try:
-            revision, items = self._api.snapshot()
-            result = {"revision": revision, "items": items}
-            await self._send({"jsonrpc": "2.0", "id": id, "result": result})
+            await self._send({"jsonrpc": "2.0", "id": id, "result": self._everything()})
             while True:
                 await self._wake.wait()
                 self._wake.clear()
                 await self._flush()
-        except (OSError, asyncio.TimeoutError):
-            pass  # the peer has gone or will not read: its reader ends the connection
+        except OSError:
+            pass  # the peer has gone: its reader ends the connection
 
     async def _flush(self) -> None:
-        if self._behind:
-            self._behind = False
-            self._waiting.clear()
-            revision, items = self._api.snapshot()
-            await self._send(_notice("snapshot", {"revision": revision, "items": items}))
-        while self._waiting and not self._behind:
-            await self._send(_notice("delta", self._waiting.pop(0)))
+        while self._waiting or self._behind:
+            if self._behind:
+                await self._send(_notice("snapshot", self._everything()))
+                continue
+            delta = self._waiting.popleft()
+            self._items -= len(delta["changed"]) + len(delta["gone"])
+            await self._send(_notice("delta", delta))
+
+    def _everything(self) -> dict[str, Any]:
+        """A snapshot; deltas that it contains are dropped, so that nothing goes backwards."""
+        self._waiting.clear()
+        self._items, self._behind = 0, False
+        revision, items = self._api.snapshot()
+        return {"revision": revision, "items": items}
 
 
 def _fault(request: Any) -> str:
@@ -229,11 +276,15 @@ def _fault(request: Any) -> str:
         return 'not a JSON-RPC 2.0 object ("jsonrpc": "2.0")'
     if not isinstance(request.get("method"), str):
         return "method is missing or not a text"
-    if not isinstance(request.get("id"), (int, str)):
+    if not isinstance(request.get("id"), (int, str)) or isinstance(request["id"], bool):
         return "id is missing: every request here has an answer"
     if not isinstance(request.get("params", {}), (dict, type(None))):
         return "params must be an object"
     return ""
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
 def _notice(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,6 +294,15 @@ def _notice(method: str, params: Mapping[str, Any]) -> dict[str, Any]:
 def _error(id: Any, code: int, message: str, hint: str = "") -> dict[str, Any]:
     error = {"code": code, "message": message, "data": {"hint": hint}}
     return {"jsonrpc": "2.0", "id": id, "error": error}
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Has the peer closed both ways (unix(7))?"""
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(mask & (select.POLLHUP | select.POLLERR) for _, mask in poll.poll(0))
 
 
 def _peer_uid(writer: asyncio.StreamWriter) -> int:
