@@ -97,7 +97,7 @@ def test_four_real_guests(slurm: SlurmCluster, user_install: UserInstall) -> Non
         ws = site.deploy(4, "real", duration="10m")
         assert [vm["state"] for vm in ws["vms"]] == ["running"] * 4
         assert len({vm["node"] for vm in ws["vms"]}) == 4
-        assert len(vm_processes("-name\0real/vm/")) == 4
+        assert len(vm_processes("guest=real/vm/")) == 4
         assert site.destroy("real")["outcome"] == "destroyed"
         assert wait_until(lambda: not vm_processes(str(site.home / "spool/bin")), 10)
     finally:

@@ -262,7 +262,7 @@ def test_a_job_whose_launcher_started_and_nobody_spoke_fails_soon_and_is_told_on
         d.poll(d.job(JobState.DONE, exit_status=1, hosts=("n1",)))
         d.claim(False)
         d.later(2)
-    assert sum("ended in the batch system" in text for text in d.texts()) == 1
+    assert sum(text.startswith("job 7.srv ended") for text in d.texts()) == 1
     d.later(20)
     assert (d.ws.state, d.ws.outcome) == (W.ENDED, Outcome.FAILED) and "exit 1" in d.ws.cause
     assert not d.books.held  # nothing was ever created
