@@ -34,7 +34,7 @@ else:
         return type(value)(**{**value.__dict__, **change})
 
     def _complete(cls: type) -> type:
-        names = tuple(cls.__annotations__)
+        names = tuple(getattr(cls, "__annotations__", {}))  # 3.9: none is no attribute
         own = vars(cls)
         plain = {name: own[name] for name in names if name in own}
         makers = {name: one.make for name, one in plain.items() if isinstance(one, _Factory)}
