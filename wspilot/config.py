@@ -2,169 +2,136 @@
 
 All mistakes of a file are reported together, each with its key's path; an unknown key names its
 nearest relative. With no file at all the built-in defaults work anywhere (PROTOCOLS.md section 7).
+The tables of keys below are what docs/config.md is held against.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from wspilot.errors import UsageError, WspilotError
+from wspilot.checks import (
+    Checker,
+    Reader,
+    address,
+    cidr,
+    count,
+    directory,
+    duration,
+    flag,
+    link,
+    list_of,
+    number,
+    one_of,
+    range_,
+    show,
+    size,
+    text,
+    word,
+)
+from wspilot.errors import UsageError
 from wspilot.home import home_dir
 from wspilot.model import LeaseType
-from wspilot.text import check_name, clean, did_you_mean, parse_duration, parse_size
+from wspilot.settings import Budget, Network, Site
+from wspilot.text import check_name, clean, parse_size
 
 LRMS = ("torque", "slurm", "local")
 VMMS = ("xen", "qemu", "sim")
 ADAPTERS = ("balloon", "none", "sim")
 ADAPTER_OF = {"xen": "balloon", "qemu": "none", "sim": "sim"}
-LRM_KEYS: Mapping[str, tuple[str, ...]] = {
-    "torque": (
-        "start",
-        "queue",
-        "account",
-        "priority",
-        "qos",
-        "reservation",
-        "extra",
-        "drop",
-        "poll",
-        "min_poll",
-        "max_jobs",
-        "flavour",
-    ),
-    "slurm": (
-        "queue",
-        "account",
-        "priority",
-        "qos",
-        "reservation",
-        "extra",
-        "drop",
-        "poll",
-        "min_poll",
-        "max_jobs",
-    ),
-    "local": ("nodes", "cores", "memory", "grace", "extra", "drop", "poll", "min_poll", "max_jobs"),
+MAX_FILE = 1 << 20
+
+SITE_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Site, reader)
+    "lrm": ("lrm", one_of(LRMS)),
+    "vmm": ("vmm", one_of(VMMS)),
+    "adapter": ("adapter", one_of(ADAPTERS)),
+    "node_python": ("node_python", text),
+    "spool": ("spool", directory),
+    "store": ("store", directory),
+    "images": ("images_dir", directory),
+    "jobs": ("jobs", one_of(("per-workspace", "per-node"))),
+    "default_image": ("default_image", check_name),
+    "idle_exit": ("idle_exit_s", duration(1)),
+    "keep": ("keep_s", duration(1)),
+    "max_duration": ("max_duration_s", duration(1)),
+    "allow_root": ("allow_root", flag),
+    "guardian": ("guardian", flag),
+    "stop_share": ("stop_share", number(0.01, 0.99)),
+    "nodes": ("nodes", count(1, 100_000)),
+    "node_cpus": ("node_cpus", count(1, 4096)),
+    "node_memory": ("node_memory_mib", size(1)),
 }
+_EVERY_LRM: Mapping[str, Reader] = {
+    "poll": duration(1),
+    "min_poll": duration(1),
+    "max_jobs": count(1, 100_000),
+}
+_BATCH: Mapping[str, Reader] = {
+    "queue": word,
+    "account": word,
+    "qos": word,
+    "reservation": word,
+    "kill_delay": duration(0),
+    "extra": list_of(text),
+    "drop": list_of(text),
+    **_EVERY_LRM,
+}
+LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
+    "torque": {
+        "start": one_of(("pbsdsh", "srun", "ssh")),
+        "flavour": one_of(("torque", "slurm")),
+        "priority": count(-1024, 1023),  # qsub -p
+        **_BATCH,
+    },
+    "slurm": {"priority": count(-2147483645, 2147483645), **_BATCH},  # sbatch --nice
+    "local": {
+        "nodes": count(1, 1000),
+        "cores": count(1, 4096),
+        "memory": size(1),
+        "grace": duration(0),
+        **_EVERY_LRM,
+    },
+}
+VMM_KEYS: Mapping[str, Mapping[str, Reader]] = {
+    "sim": {
+        "boot_s": number(0, 86400),
+        "stop_s": number(0, 86400),
+        "fail": lambda value, where: _table(value, where),
+    },
+    "qemu": {"accel": one_of(("auto", "tcg", "kvm"))},
+    "xen": {},
+}
+# What has to take some time: with nothing for these no lease could ever become active.
+BUDGET_LEAST = {"launch": 1, "boot": 1, "restore": 1}
+BUDGET_KEYS: Mapping[str, Reader] = {
+    key: duration(BUDGET_LEAST.get(key, 0))
+    for key in (item.name.removesuffix("_s") for item in fields(Budget))
+}
+TYPE_KEYS: Mapping[str, Reader] = {
+    "name": check_name,
+    "cpus": count(1, 4096),
+    "memory": size(1),
+    "disk": size(0),
+    "max_duration": duration(1),
+    "image": check_name,
+}
+NETWORK_KEYS: Mapping[str, Reader] = {
+    "way": one_of(("user", "bridge")),
+    "cidr": cidr,
+    "bridge": link,
+    "gateway": address,
+    "dns": list_of(address),
+    "deny": list_of(range_),
+    "restrict": flag,
+}
+SECTIONS = ("site", "lrm", "vmm", "budget", "type", "network")
 
-
-@dataclass(frozen=True)
-class Budget:
-    """Terms of the walltime, in seconds (PROTOCOLS.md section 2)."""
-
-    launch_s: int = 60
-    """From the job's start to the pilot's first word."""
-    gather_s: int = 600
-    """How long slots that started wait for their sisters."""
-    propagate_s: int = 60
-    """Bringing images to the node."""
-    reserve_s: int = 30
-    """Making the node ready."""
-    boot_s: int = 120
-    """From a VM's creation to its guest's first word."""
-    pad_s: int = 0
-    """Extra time bought in advance, so that `extend` is granted at once."""
-    save_s: int = 120
-    """Saving or suspending at the end, where asked for."""
-    stop_s: int = 15
-    """Stopping VMs in order before they are ended."""
-    restore_s: int = 5
-    """Giving the node back."""
-    slack_s: int = 60
-    """What clocks and schedulers are late by."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A named network that leases get addresses from."""
-
-    name: str
-    cidr: str
-    way: str = "user"
-    """`user` (no rights needed) or `bridge`."""
-    bridge: str = ""
-    """The Linux bridge on the nodes, for way `bridge`."""
-    gateway: str = ""
-    dns: tuple[str, ...] = ()
-    deny: tuple[str, ...] = ("169.254.0.0/16",)
-    """What guests may not reach."""
-    restrict: bool = True
-    """Guests on way `user` reach only each other."""
-
-    def spec(self) -> dict[str, Any]:
-        """What a VMM needs to know of it."""
-        prefix = ipaddress.ip_network(self.cidr).prefixlen
-        return {
-            "way": self.way,
-            "prefix": prefix,
-            "gateway": self.gateway,
-            "dns": list(self.dns),
-            "restrict": self.restrict,
-            "bridge": self.bridge,
-        }
-
-
-@dataclass(frozen=True)
-class Site:
-    """Everything a daemon needs to know about its site."""
-
-    spool: Path
-    """Directory shared with the nodes."""
-    store: Path
-    """Directory of the snapshot and its journal; may be a local disk."""
-    images_dir: Path
-    """The image repository, readable from the nodes."""
-    lrm: str = "local"
-    """`torque`, `slurm` or `local`."""
-    vmm: str = "sim"
-    """`xen`, `qemu` or `sim`."""
-    adapter: str = "sim"
-    """How a node is made ready: `balloon`, `none` or `sim`; default: what the VMM wants."""
-    node_python: str = ""
-    """Python on the nodes, 3.9 or newer; default: python3 (LRM local: the daemon's own)."""
-    default_image: str = "default"
-    jobs: str | None = None
-    """`per-workspace` or `per-node`; default: DESIGN.md section 5."""
-    idle_exit_s: int | None = None
-    """The daemon ends itself after this long with no lease and no client; default: never."""
-    keep_s: int = 7 * 86400
-    """How long ended leases and their files are kept."""
-    allow_root: bool = False
-    """Let a pilot run as root (labs)."""
-    guardian: bool = True
-    """Run a guardian beside each pilot."""
-    stop_share: float = 0.6
-    """The share of the grace period in which VMs are stopped."""
-    max_duration_s: int = 7 * 86400
-    """The longest lease."""
-    node_cpus: int | None = None
-    """Cores of the largest node: larger requests are refused."""
-    node_memory_mib: int | None = None
-    """Memory of the largest node."""
-    nodes: int | None = None
-    """How many nodes there are: larger requests are refused."""
-    poll_s: float = 15.0
-    """How often the batch system is asked."""
-    min_poll_s: float = 10.0
-    """And never more often than this."""
-    max_jobs: int = 200
-    """Cap on our jobs in the queue."""
-    budget: Budget = field(default_factory=Budget)
-    types: Mapping[str, LeaseType] = field(default_factory=dict)
-    networks: Mapping[str, Network] = field(default_factory=dict)
-    lrm_settings: Mapping[str, Any] = field(default_factory=dict)
-    vmm_options: Mapping[str, Any] = field(default_factory=dict)
-    """Passed to the nodes' VMM: for sim `boot_s`, `stop_s`; for qemu `accel`."""
-    source: str = "built-in defaults"
-
-
-_BUILT_IN: Mapping[str, Any] = {
-    "site": {"lrm": "local", "vmm": "sim"},
+LOCAL_DEFAULTS: Mapping[str, Any] = {"nodes": 4, "cores": 8, "memory": "8GiB"}
+BUILT_IN: Mapping[str, Any] = {
     "type": [
         {"name": "small", "cpus": 1, "memory": "128MiB", "disk": "1GiB", "max_duration": "24h"},
         {"name": "medium", "cpus": 2, "memory": "256MiB", "disk": "4GiB", "max_duration": "24h"},
@@ -182,18 +149,20 @@ def load(path: Path | None = None, home: Path | None = None) -> Site:
     home = home or home_dir()
     found = path or _search()
     if found is None:
-        return check(_BUILT_IN, home, "built-in defaults")
+        return check({}, home, "built-in defaults")
     from tomli import TOMLDecodeError, loads
 
+    name = clean(str(found), 300)
     try:
+        if found.stat().st_size > MAX_FILE:
+            raise UsageError(f"{name}: is larger than 1 MiB", "is it a site's configuration?")
         doc = loads(found.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{found}: cannot be read: {error}", "see `wspilot config`") from None
-    except TOMLDecodeError as error:
-        raise UsageError(f"{found}: not TOML: {clean(str(error))}", "mend that line") from None
-    for section in ("type", "network"):
-        doc.setdefault(section, _BUILT_IN[section])
-    return check(doc, home, str(found))
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise UsageError(f"{name}: cannot be read: {why}", "give another --config") from None
+    except (TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{name}: not TOML: {clean(str(error), 300)}", "mend that line") from None
+    return check(doc, home, name)
 
 
 def _search() -> Path | None:
@@ -205,278 +174,138 @@ def _search() -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-class Checker:
-    """Reads values out of a TOML document and collects what is wrong with them."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.faults: list[str] = []
-
-    def fault(self, where: str, what: str) -> None:
-        self.faults.append(f"{where}: {what}")
-
-    def known(self, table: Mapping[str, Any], where: str, keys: tuple[str, ...]) -> None:
-        """Every key of `table` is one of `keys`."""
-        for key in table:
-            if key not in keys:
-                place = f"{where}.{clean(key, 60)}" if where else clean(key, 60)
-                self.fault(place, f"unknown key; {did_you_mean(key, keys)}")
-
-    def table(self, doc: Mapping[str, Any], key: str, where: str = "") -> Mapping[str, Any]:
-        value = doc.get(key, {})
-        if isinstance(value, dict):
-            return value
-        self.fault(f"{where}{key}", "must be a table")
-        return {}
-
-    def get(
-        self,
-        table: Mapping[str, Any],
-        where: str,
-        key: str,
-        default: Any,
-        read: Callable[[Any, str], Any],
-    ) -> Any:
-        """`read(value, place)`, or the default where the key is missing or wrong."""
-        if key not in table:
-            return default
-        try:
-            return read(table[key], f"{where}.{key}" if where else key)
-        except WspilotError as error:
-            self.faults.append(error.message + (f" ({error.hint})" if error.hint else ""))
-            return default
-
-    def done(self) -> None:
-        """Raise UsageError when anything was wrong."""
-        if self.faults:
-            lines = "; ".join(self.faults)
-            raise UsageError(f"{self.source}: {lines}", "nothing was changed")
-
-
-def text(value: Any, where: str) -> str:
-    """A non-empty text of one line."""
-    if not isinstance(value, str) or not value or clean(value, 4096) != value:
-        raise UsageError(f"{where}: must be a text, not {clean(repr(value), 60)}")
-    return value
-
-
-def one_of(choices: tuple[str, ...]) -> Callable[[Any, str], str]:
-    """A word out of a list."""
-
-    def read(value: Any, where: str) -> str:
-        if value not in choices or not isinstance(value, str):
-            raise UsageError(
-                f"{where}: {clean(repr(value), 60)} is not one of {', '.join(choices)}"
-            )
-        return value
-
-    return read
-
-
-def count(low: int, high: int) -> Callable[[Any, str], int]:
-    """A whole number in a range."""
-
-    def read(value: Any, where: str) -> int:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise UsageError(f"{where}: must be a whole number, not {clean(repr(value), 60)}")
-        if not low <= value <= high:
-            raise UsageError(f"{where}: {value} is not between {low} and {high}")
-        return value
-
-    return read
-
-
-def flag(value: Any, where: str) -> bool:
-    """true or false."""
-    if not isinstance(value, bool):
-        raise UsageError(f"{where}: must be true or false, not {clean(repr(value), 60)}")
-    return value
-
-
-def texts(value: Any, where: str) -> tuple[str, ...]:
-    """A list of texts."""
-    if not isinstance(value, list):
-        raise UsageError(f"{where}: must be a list of texts")
-    return tuple(text(item, f"{where}[{n}]") for n, item in enumerate(value))
-
-
-def _share(value: Any, where: str) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1:
-        raise UsageError(f"{where}: must be a number between 0 and 1")
-    return float(value)
-
-
 def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
-    """The settings of a document. Raises UsageError with all faults at once."""
+    """The settings of a document. Raises UsageError with all faults at once.
+
+    Lease types and networks are the built-in ones where the document has no such section.
+    """
     c = Checker(source)
-    c.known(doc, "", ("site", "lrm", "vmm", "budget", "type", "network"))
-    site = c.table(doc, "site")
-    c.known(
-        site,
-        "site",
-        (
-            "lrm",
-            "vmm",
-            "adapter",
-            "node_python",
-            "spool",
-            "store",
-            "images",
-            "jobs",
-            "default_image",
-            "idle_exit",
-            "keep",
-            "allow_root",
-            "guardian",
-            "stop_share",
-            "max_duration",
-            "node_cpus",
-            "node_memory",
-            "nodes",
-        ),
-    )
-    lrm = c.get(site, "site", "lrm", "local", one_of(LRMS))
-    vmm = c.get(site, "site", "vmm", "sim", one_of(VMMS))
-    settings = _lrm_settings(c, doc, lrm)
-    local = lrm == "local"
-    spool = Path(c.get(site, "site", "spool", str(home / "spool"), text)).expanduser()
-    types = _types(c, doc)
-    made = Site(
-        spool=spool,
-        store=Path(c.get(site, "site", "store", str(home / "store"), text)).expanduser(),
-        images_dir=Path(c.get(site, "site", "images", str(home / "images"), text)).expanduser(),
-        lrm=lrm,
-        vmm=vmm,
-        adapter=c.get(site, "site", "adapter", ADAPTER_OF[vmm], one_of(ADAPTERS)),
-        node_python=c.get(site, "site", "node_python", "" if local else "python3", text),
-        default_image=c.get(site, "site", "default_image", "default", check_name),
-        jobs=c.get(site, "site", "jobs", None, one_of(("per-workspace", "per-node"))),
-        idle_exit_s=c.get(site, "site", "idle_exit", None, parse_duration),
-        keep_s=c.get(site, "site", "keep", 7 * 86400, parse_duration),
-        allow_root=c.get(site, "site", "allow_root", False, flag),
-        guardian=c.get(site, "site", "guardian", True, flag),
-        stop_share=c.get(site, "site", "stop_share", 0.6, _share),
-        max_duration_s=c.get(site, "site", "max_duration", 7 * 86400, parse_duration),
-        node_cpus=c.get(
-            site, "site", "node_cpus", _number(settings, "cores", local, 8), count(1, 4096)
-        ),
-        node_memory_mib=c.get(
-            site, "site", "node_memory", _size(settings, "memory", local, 8192), parse_size
-        ),
-        nodes=c.get(site, "site", "nodes", _number(settings, "nodes", local, 4), count(1, 100_000)),
-        poll_s=c.get(settings, f"lrm.{lrm}", "poll", 0.5 if local else 15.0, parse_duration),
-        min_poll_s=c.get(
-            settings, f"lrm.{lrm}", "min_poll", 0.2 if local else 10.0, parse_duration
-        ),
-        max_jobs=c.get(settings, f"lrm.{lrm}", "max_jobs", 200, count(1, 100_000)),
+    c.known(doc, "", SECTIONS)
+    table = c.table(doc, "site")
+    c.known(table, "site", SITE_KEYS)
+    given = _values(c, table, "site", {key: read for key, (_, read) in SITE_KEYS.items()})
+    chosen = {SITE_KEYS[key][0]: value for key, value in given.items()}
+    lrm = chosen.setdefault("lrm", "local")
+    vmm = chosen.setdefault("vmm", "sim")
+    chosen.setdefault("adapter", ADAPTER_OF[vmm])
+    chosen.setdefault("max_duration_s", Site.max_duration_s)
+    for key in ("spool", "store"):
+        chosen.setdefault(key, home / key)
+    chosen.setdefault("images_dir", home / "images")
+    site = Site(
+        **{**_lrm(c, doc, lrm), **chosen},
         budget=_budget(c, doc),
-        types=types,
+        types=_types(c, doc, chosen["max_duration_s"]),
         networks=_networks(c, doc),
-        lrm_settings=settings,
-        vmm_options=dict(c.table(c.table(doc, "vmm"), vmm, "vmm.")),
+        vmm_options=_options(c, doc, vmm),
         source=source,
     )
-    if not spool.is_absolute():
-        c.fault("site.spool", "must be an absolute path")
-    _fits(c, made)
+    _together(c, site)
     c.done()
-    return made
+    return site
 
 
-def _lrm_settings(c: Checker, doc: Mapping[str, Any], lrm: str) -> Mapping[str, Any]:
+def _values(
+    c: Checker, table: Mapping[str, Any], where: str, keys: Mapping[str, Reader]
+) -> dict[str, Any]:
+    """What is there and right; wrong values are noted and left out."""
+    missing = object()
+    found = {key: c.get(table, where, key, missing, read) for key, read in keys.items()}
+    return {key: value for key, value in found.items() if value is not missing}
+
+
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where}: must be a table")
+    return value
+
+
+def _lrm(c: Checker, doc: Mapping[str, Any], lrm: str) -> dict[str, Any]:
+    """The fields of Site that [lrm.NAME] decides; tables of LRMs not in use are checked too."""
     table = c.table(doc, "lrm")
     c.known(table, "lrm", LRMS)
+    read: dict[str, dict[str, Any]] = {}
     for name in LRMS:
-        c.known(c.table(table, name, "lrm."), f"lrm.{name}", LRM_KEYS[name])
-    settings = dict(c.table(table, lrm, "lrm."))
-    if lrm == "torque":
-        c.get(settings, "lrm.torque", "start", "pbsdsh", one_of(("pbsdsh", "srun", "ssh")))
-    for key in ("extra", "drop"):
-        c.get(settings, f"lrm.{lrm}", key, (), texts)
-    for key in ("queue", "account", "qos", "reservation"):
-        c.get(settings, f"lrm.{lrm}", key, "", text)
-    return settings
+        mine = c.table(table, name, "lrm")
+        c.known(mine, f"lrm.{name}", LRM_KEYS[name])
+        read[name] = _values(c, mine, f"lrm.{name}", LRM_KEYS[name])
+    raw = dict(c.table(table, lrm, "lrm")) if isinstance(table.get(lrm, {}), Mapping) else {}
+    values, out = read[lrm], {}
+    if lrm == "local":
+        raw = {**LOCAL_DEFAULTS, **raw}
+        out["node_memory_mib"] = values.get("memory", parse_size(LOCAL_DEFAULTS["memory"]))
+        out["node_cpus"] = values.get("cores", LOCAL_DEFAULTS["cores"])
+        out["nodes"] = values.get("nodes", LOCAL_DEFAULTS["nodes"])
+    least = float(values.get("min_poll", 0.2 if lrm == "local" else Site.min_poll_s))
+    poll = float(values.get("poll", max(least, 0.5 if lrm == "local" else Site.poll_s)))
+    if poll < least:
+        c.fault(f"lrm.{lrm}.poll", f"{poll:g}s is less than min_poll, {least:g}s")
+    out.update(poll_s=poll, min_poll_s=least, lrm_settings=raw)
+    out["max_jobs"] = values.get("max_jobs", Site.max_jobs)
+    out["node_python"] = "" if lrm == "local" else "python3"
+    return out
 
 
-def _number(settings: Mapping[str, Any], key: str, local: bool, default: int) -> int | None:
-    value = settings.get(key, default)
-    return value if local and isinstance(value, int) else None
-
-
-def _size(settings: Mapping[str, Any], key: str, local: bool, default: int) -> int | None:
-    return (
-        parse_size(settings[key], f"lrm.local.{key}")
-        if local and key in settings
-        else (default if local else None)
-    )
+def _options(c: Checker, doc: Mapping[str, Any], vmm: str) -> Mapping[str, Any]:
+    table = c.table(doc, "vmm")
+    c.known(table, "vmm", VMMS)
+    read = {}
+    for name in VMMS:
+        mine = c.table(table, name, "vmm")
+        c.known(mine, f"vmm.{name}", VMM_KEYS[name])
+        read[name] = _values(c, mine, f"vmm.{name}", VMM_KEYS[name])
+    return read[vmm]
 
 
 def _budget(c: Checker, doc: Mapping[str, Any]) -> Budget:
     table = c.table(doc, "budget")
-    names = tuple(item.name.removesuffix("_s") for item in fields(Budget))
-    c.known(table, "budget", names)
-    base = Budget()
-    return Budget(
-        **{
-            f"{name}_s": c.get(table, "budget", name, getattr(base, f"{name}_s"), parse_duration)
-            for name in names
-        }
-    )
+    c.known(table, "budget", BUDGET_KEYS)
+    values = _values(c, table, "budget", BUDGET_KEYS)
+    return Budget(**{f"{key}_s": value for key, value in values.items()})
 
 
-def _types(c: Checker, doc: Mapping[str, Any]) -> Mapping[str, LeaseType]:
+def _types(c: Checker, doc: Mapping[str, Any], longest_s: int) -> Mapping[str, LeaseType]:
     found: dict[str, LeaseType] = {}
-    entries = doc.get("type", [])
-    if not isinstance(entries, list):
-        c.fault("type", "must be a list: write [[type]]")
+    entries = doc.get("type", BUILT_IN["type"])
+    if not isinstance(entries, list) or not entries:
+        c.fault("type", "must be a list of lease types: write [[type]]")
         return found
     for n, entry in enumerate(entries):
         where = f"type[{n}]"
-        if not isinstance(entry, dict):
+        if not isinstance(entry, Mapping):
             c.fault(where, "must be a table")
             continue
-        c.known(entry, where, ("name", "cpus", "memory", "disk", "max_duration", "image"))
+        c.known(entry, where, TYPE_KEYS)
         for key in ("name", "memory"):
             if key not in entry:
                 c.fault(f"{where}.{key}", "is missing")
-        name = c.get(entry, where, "name", "?", check_name)
+        values = _values(c, entry, where, TYPE_KEYS)
+        name = values.get("name", f"?{n}")
         if name in found:
             c.fault(f"{where}.name", f"{name} is there twice")
         found[name] = LeaseType(
             name,
-            c.get(entry, where, "cpus", 1, count(1, 4096)),
-            c.get(entry, where, "memory", 1, parse_size),
-            c.get(entry, where, "disk", 0, parse_size),
-            c.get(entry, where, "max_duration", 366 * 86400, parse_duration),
-            c.get(entry, where, "image", "", check_name),
+            values.get("cpus", 1),
+            values.get("memory", 1),
+            values.get("disk", 0),
+            values.get("max_duration", longest_s),
+            values.get("image", ""),
         )
-    if not found:
-        c.fault("type", "there is no lease type")
     return found
 
 
 def _networks(c: Checker, doc: Mapping[str, Any]) -> Mapping[str, Network]:
     found: dict[str, Network] = {}
-    for name, entry in c.table(doc, "network").items():
-        where = f"network.{clean(name, 40)}"
-        if not isinstance(entry, dict):
-            c.fault(where, "must be a table")
+    for name, entry in c.table({**BUILT_IN, **doc}, "network").items():
+        where = f"network.{show(name)}"
+        if not isinstance(entry, Mapping):
+            c.fault(where, "must be a table: write [network.NAME]")
             continue
-        c.known(entry, where, tuple(item.name for item in fields(Network) if item.name != "name"))
-        network = Network(
-            name,
-            c.get(entry, where, "cidr", "", _cidr),
-            c.get(entry, where, "way", "user", one_of(("user", "bridge"))),
-            c.get(entry, where, "bridge", "", text),
-            c.get(entry, where, "gateway", "", _address),
-            c.get(entry, where, "dns", (), texts),
-            c.get(entry, where, "deny", ("169.254.0.0/16",), texts),
-            c.get(entry, where, "restrict", True, flag),
-        )
-        if "cidr" not in entry:
-            c.fault(f"{where}.cidr", "is missing")
-        if network.way == "bridge" and not network.bridge:
-            c.fault(f"{where}.bridge", "is missing: way bridge needs the bridge's name")
+        c.get({"name": name}, "network", "name", "", check_name)
+        c.known(entry, where, NETWORK_KEYS)
+        values = _values(c, entry, where, NETWORK_KEYS)
+        network = Network(name=name, **{"cidr": "", **values})
+        _network(c, where, entry, network)
         for other in found.values():
             if _overlap(network, other):
                 c.fault(f"{where}.cidr", f"{network.cidr} overlaps {other.name}'s {other.cidr}")
@@ -484,21 +313,18 @@ def _networks(c: Checker, doc: Mapping[str, Any]) -> Mapping[str, Network]:
     return found
 
 
-def _cidr(value: Any, where: str) -> str:
-    try:
-        network = ipaddress.IPv4Network(text(value, where))
-    except ValueError as error:
-        raise UsageError(f"{where}: {clean(str(error), 120)}", "write it as 10.77.0.0/24") from None
-    if network.prefixlen > 30:
-        raise UsageError(f"{where}: {value} has no room for guests", "use /30 or larger")
-    return str(network)
-
-
-def _address(value: Any, where: str) -> str:
-    try:
-        return str(ipaddress.IPv4Address(text(value, where)))
-    except ValueError as error:
-        raise UsageError(f"{where}: {clean(str(error), 120)}") from None
+def _network(c: Checker, where: str, entry: Mapping[str, Any], network: Network) -> None:
+    if "cidr" not in entry:
+        c.fault(f"{where}.cidr", 'is missing: write cidr = "10.77.0.0/24"')
+    if network.way == "bridge" and "bridge" not in entry:
+        c.fault(f"{where}.bridge", "is missing: way bridge needs the bridge's name")
+    if network.way == "user" and "bridge" in entry:
+        c.fault(f"{where}.bridge", 'needs way = "bridge"')
+    if network.gateway and network.cidr:
+        cidr_, gateway = ipaddress.IPv4Network(network.cidr), ipaddress.IPv4Address(network.gateway)
+        ends = (cidr_.network_address, cidr_.broadcast_address)
+        if gateway not in cidr_ or gateway in ends:
+            c.fault(f"{where}.gateway", f"{gateway} is no host of {cidr_}")
 
 
 def _overlap(one: Network, other: Network) -> bool:
@@ -507,10 +333,22 @@ def _overlap(one: Network, other: Network) -> bool:
     return ipaddress.ip_network(one.cidr).overlaps(ipaddress.ip_network(other.cidr))
 
 
-def _fits(c: Checker, site: Site) -> None:
-    """A type that no node can hold would only ever be refused: say so at once."""
-    for kind in site.types.values():
+def _together(c: Checker, site: Site) -> None:
+    """What only the whole file can get wrong: a type that no node holds, or no such adapter."""
+    if site.adapter == "balloon" and site.vmm != "xen":
+        c.fault("site.adapter", f"balloon needs vmm xen, not {site.vmm}")
+    for n, kind in enumerate(site.types.values()):
         if site.node_cpus and kind.cpus > site.node_cpus:
-            c.fault(f"type {kind.name}", f"{kind.cpus} cpus are more than any node has")
+            c.fault(
+                f"type[{n}].cpus",
+                f"{kind.cpus} are more than the {site.node_cpus} of any node ({kind.name})",
+            )
         if site.node_memory_mib and kind.memory_mib > site.node_memory_mib:
-            c.fault(f"type {kind.name}", f"{kind.memory_mib} MiB are more than any node has")
+            c.fault(
+                f"type[{n}].memory",
+                f"{kind.memory_mib} MiB are more than the {site.node_memory_mib} of any node "
+                f"({kind.name})",
+            )
+
+
+__all__ = ["Budget", "Network", "Site", "check", "load"]

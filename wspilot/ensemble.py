@@ -6,19 +6,35 @@ reported, each with its place, and nothing has changed when there is one (PROTOC
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wspilot.config import Checker, Site, count, one_of, texts
-from wspilot.errors import UsageError
+from wspilot.checks import Checker, Reader, at, count, duration, list_of, one_of, quoted, text
+from wspilot.config import Site
 from wspilot.images import READY, Image
-from wspilot.model import Group
-from wspilot.text import check_name, clean, did_you_mean, format_duration, parse_duration
+from wspilot.model import Group, LeaseType
+from wspilot.text import check_name, format_duration
 
 MAX_VMS = 10_000
 PLACEMENTS = ("spread", "pack")
-_GROUP_KEYS = ("name", "type", "image", "count", "min", "nics", "roles", "ready", "placement")
+WORKSPACE_KEYS: Mapping[str, Reader] = {"name": check_name, "duration": duration(1)}
+GROUP_KEYS: Mapping[str, Reader] = {
+    "name": check_name,
+    "type": text,
+    "image": check_name,
+    "count": count(1, MAX_VMS),
+    "min": count(1, MAX_VMS),
+    "nics": list_of(text, 8),
+    "roles": lambda value, where: value,  # a table of its own: ROLE_KEYS
+    "ready": one_of(READY),
+    "placement": one_of(PLACEMENTS),
+}
+ROLE_KEYS: Mapping[str, Reader] = {
+    "provides": list_of(check_name, 32),
+    "requires": list_of(check_name, 32),
+}
 
 
 @dataclass(frozen=True)
@@ -27,18 +43,18 @@ class Request:
 
     name: str
     duration_s: int
+    """Of the lease, seconds."""
     groups: tuple[Group, ...]
 
 
 def override(doc: Mapping[str, Any], name: Any = None, duration: Any = None) -> dict[str, Any]:
     """The document with `--name` and `--duration` in place of the file's."""
     table = doc.get("workspace", {})
-    table = dict(table) if isinstance(table, dict) else {}
-    if name is not None:
-        table["name"] = name
-    if duration is not None:
-        table["duration"] = duration
-    return {**doc, "workspace": table}
+    if not isinstance(table, Mapping) or (name is None and duration is None):
+        return dict(doc)
+    given = {"name": name, "duration": duration}
+    new = {**table, **{key: value for key, value in given.items() if value is not None}}
+    return {**doc, "workspace": new}
 
 
 def from_type(
@@ -51,142 +67,169 @@ def from_type(
     site: Site,
     images: Mapping[str, Image],
 ) -> Request:
-    """`deploy --type T`: one group `vm`, on the site's first network. Raises UsageError."""
+    """`deploy --type T`: one group `vm`, on the site's first network. Raises UsageError.
+
+    `duration` in seconds; an empty image or name is the default one.
+    """
     group: dict[str, Any] = {"name": "vm", "type": type, "count": count}
     if image:
         group["image"] = image
     workspace: dict[str, Any] = {"duration": f"{duration}s"}
     if name:
         workspace["name"] = name
-    return parse_ensemble({"workspace": workspace, "group": [group]}, site, images)
+    doc = {"workspace": workspace, "group": [group]}
+    return _parse(doc, site, images, Checker("deploy"), "", lambda n: "")
 
 
 def parse_ensemble(
     doc: Mapping[str, Any], site: Site, images: Mapping[str, Image], source: str = "ensemble"
 ) -> Request:
     """Check a whole document. Raises UsageError with every fault and its place."""
-    c = Checker(source)
+    return _parse(doc, site, images, Checker(source), "workspace", lambda n: f"group[{n}]")
+
+
+def _parse(
+    doc: Mapping[str, Any],
+    site: Site,
+    images: Mapping[str, Image],
+    c: Checker,
+    top: str,
+    place: Callable[[int], str],
+) -> Request:
     c.known(doc, "", ("workspace", "group"))
     workspace = c.table(doc, "workspace")
-    c.known(workspace, "workspace", ("name", "duration"))
-    name = c.get(workspace, "workspace", "name", "", check_name)
+    c.known(workspace, top, WORKSPACE_KEYS)
+    name = c.get(workspace, top, "name", "", WORKSPACE_KEYS["name"])
+    seconds = c.get(workspace, top, "duration", 1, WORKSPACE_KEYS["duration"])
     if "duration" not in workspace:
-        c.fault("workspace.duration", 'is missing: write duration = "2h"')
-    duration = c.get(workspace, "workspace", "duration", 60, parse_duration)
-    if duration <= 0:
-        c.fault("workspace.duration", "must be more than nothing")
-    elif duration > site.max_duration_s:
-        c.fault(
-            "workspace.duration",
-            f"{format_duration(duration)} is over the site's limit of "
-            f"{format_duration(site.max_duration_s)}",
-        )
+        c.fault(at(top, "duration"), 'is missing: write duration = "2h"')
+    if seconds > site.max_duration_s:
+        limit = format_duration(site.max_duration_s)
+        over = f"{format_duration(seconds)} is over the site's limit of {limit}"
+        c.fault(at(top, "duration"), over)
     entries = doc.get("group", [])
     if not isinstance(entries, list) or not entries:
         c.fault("group", "there is none: write [[group]] with a name and a type")
         entries = []
-    groups = [
-        _group(c, entry, f"group[{n}]", duration, site, images) for n, entry in enumerate(entries)
-    ]
-    _together(c, [group for group in groups if group is not None], site)
+    groups = []
+    for n, entry in enumerate(entries):
+        if isinstance(entry, Mapping):
+            groups.append(_Reading(c, entry, place(n), site, images).group(seconds))
+        else:
+            c.fault(place(n), "must be a table: write [[group]]")
+    _together(c, groups, site, place)
     c.done()
-    return Request(name, duration, tuple(group for group in groups if group is not None))
+    return Request(name, seconds, tuple(groups))
 
 
-def _group(
-    c: Checker, entry: Any, where: str, duration: int, site: Site, images: Mapping[str, Image]
-) -> Group | None:
-    if not isinstance(entry, dict):
-        c.fault(where, "must be a table")
-        return None
-    c.known(entry, where, _GROUP_KEYS)
-    for key in ("name", "type"):
-        if key not in entry:
-            c.fault(f"{where}.{key}", "is missing")
-    type_name = entry.get("type")
-    kind = site.types.get(type_name) if isinstance(type_name, str) else None
-    if kind is None:
-        word = clean(str(type_name), 60)
-        if "type" in entry:
-            c.fault(f"{where}.type", f"no lease type {word!r}; {did_you_mean(word, site.types)}")
-        return None
-    if duration > kind.max_duration_s:
-        c.fault(
-            f"{where}.type",
-            f"{kind.name} may be leased for at most {format_duration(kind.max_duration_s)}",
+@dataclass(frozen=True)
+class _Reading:
+    """One [[group]] being read: what is missing or wrong is noted, and stands as its default."""
+
+    c: Checker
+    entry: Mapping[str, Any]
+    where: str
+    site: Site
+    images: Mapping[str, Image]
+
+    def group(self, duration_s: int) -> Group:
+        self.c.known(self.entry, self.where, GROUP_KEYS)
+        if "name" not in self.entry:
+            self._fault("name", "is missing")
+        kind = self._type(duration_s)
+        image = self._image(kind)
+        number = self._get("count", 1)
+        least = self._get("min", number)
+        if "min" in self.entry and least > number:
+            self._fault("min", f"{least} is more than count, {number}")
+        roles = self.c.table(self.entry, "roles", self.where)
+        self.c.known(roles, at(self.where, "roles"), ROLE_KEYS)
+        provides, requires = (
+            self.c.get(roles, at(self.where, "roles"), key, (), read)
+            for key, read in ROLE_KEYS.items()
         )
-    number = c.get(entry, where, "count", 1, count(1, MAX_VMS))
-    least = c.get(entry, where, "min", number, count(0, MAX_VMS))
-    if least > number:
-        c.fault(f"{where}.min", f"{least} is more than count, {number}")
-    image = _image(c, entry, where, kind.image or site.default_image, kind.memory_mib, images)
-    provides, requires = _roles(c, entry, where)
-    default_nics = list(site.networks)[:1]
-    nics = c.get(entry, where, "nics", tuple(default_nics), texts)
-    for network in nics:
-        if network not in site.networks:
-            c.fault(
-                f"{where}.nics", f"no network {network!r}; {did_you_mean(network, site.networks)}"
-            )
-    return Group(
-        name=c.get(entry, where, "name", "?", check_name),
-        type=kind.name,
-        count=number,
-        min=least,
-        image=image,
-        cpus=kind.cpus,
-        memory_mib=kind.memory_mib,
-        disk_mib=kind.disk_mib,
-        nics=nics,
-        provides=provides,
-        requires=requires,
-        ready=c.get(entry, where, "ready", _ready(images, image), one_of(READY)),
-        placement=c.get(entry, where, "placement", "spread", one_of(PLACEMENTS)),
-    )
+        nics = self._nics()
+        return Group(
+            name=self._get("name", ""),
+            type=kind.name if kind else "",
+            count=number,
+            min=least,
+            image=image.name if image else "",
+            cpus=kind.cpus if kind else 1,
+            memory_mib=kind.memory_mib if kind else 1,
+            disk_mib=kind.disk_mib if kind else 0,
+            nics=nics,
+            provides=provides,
+            requires=requires,
+            ready=self._ready(image, nics),
+            placement=self._get("placement", "spread"),
+        )
+
+    def _type(self, duration_s: int) -> LeaseType | None:
+        if "type" not in self.entry:
+            self._fault("type", "is missing" + self.c.near("", self.site.types))
+            return None
+        name = self._get("type", None)
+        kind = self.site.types.get(name)
+        if kind is None:
+            if name is not None:
+                near = self.c.near(name, self.site.types)
+                self._fault("type", f"no lease type {quoted(name)}{near}")
+            return None
+        if duration_s > kind.max_duration_s:
+            limit = format_duration(kind.max_duration_s)
+            self._fault("type", f"{kind.name} may be leased for at most {limit}")
+        return kind
+
+    def _image(self, kind: LeaseType | None) -> Image | None:
+        default = (kind.image if kind else "") or self.site.default_image
+        name = self._get("image", default)
+        image = self.images.get(name)
+        if image is None:
+            self._fault("image", f"no image {quoted(name)}{self.c.near(name, self.images)}")
+        elif image.fault:
+            self._fault("image", f"{name} cannot be used: {image.fault}")
+        elif kind and image.memory_mib > kind.memory_mib:
+            needs = f"{name} needs {image.memory_mib} MiB, type {kind.name} has {kind.memory_mib}"
+            self._fault("image", needs)
+        return image
+
+    def _nics(self) -> tuple[str, ...]:
+        nics: tuple[str, ...] = self._get("nics", tuple(self.site.networks)[:1])
+        for name, times in Counter(nics).items():
+            if name not in self.site.networks:
+                near = self.c.near(name, self.site.networks)
+                self._fault("nics", f"no network {quoted(name)}{near}")
+            elif times > 1:
+                self._fault("nics", f"{name} is there twice")
+        return nics
+
+    def _ready(self, image: Image | None, nics: tuple[str, ...]) -> str:
+        ready: str = self._get("ready", image.ready if image else "agent")
+        networks = [self.site.networks[name] for name in nics if name in self.site.networks]
+        closed = self.site.vmm == "qemu" and all(network.way == "user" for network in networks)
+        if ready == "address" and closed:  # nobody but its sisters reaches it: a wait in vain
+            self._fault("ready", "address needs a network that reaches the guest, way bridge")
+        return ready
+
+    def _get(self, key: str, default: Any) -> Any:
+        return self.c.get(self.entry, self.where, key, default, GROUP_KEYS[key])
+
+    def _fault(self, key: str, what: str) -> None:
+        self.c.fault(at(self.where, key), what)
 
 
-def _ready(images: Mapping[str, Image], name: str) -> str:
-    return images[name].ready if name in images else "agent"
-
-
-def _image(
-    c: Checker,
-    entry: Mapping[str, Any],
-    where: str,
-    default: str,
-    memory_mib: int,
-    images: Mapping[str, Image],
-) -> str:
-    name: str = c.get(entry, where, "image", default, check_name)
-    image = images.get(name)
-    if image is None:
-        c.fault(f"{where}.image", f"no image {name!r}; {did_you_mean(name, images)}")
-    elif image.fault:
-        c.fault(f"{where}.image", f"{name} cannot be used: {image.fault}")
-    elif image.memory_mib > memory_mib:
-        c.fault(f"{where}.image", f"{name} needs {image.memory_mib} MiB, the type has {memory_mib}")
-    return name
-
-
-def _roles(c: Checker, entry: Mapping[str, Any], where: str) -> tuple[tuple[str, ...], ...]:
-    table = c.table(entry, "roles", f"{where}.")
-    c.known(table, f"{where}.roles", ("provides", "requires"))
-    return tuple(c.get(table, f"{where}.roles", key, (), texts) for key in ("provides", "requires"))
-
-
-def _together(c: Checker, groups: list[Group], site: Site) -> None:
+def _together(c: Checker, groups: list[Group], site: Site, place: Callable[[int], str]) -> None:
     """What only the whole request can get wrong."""
-    names = [group.name for group in groups]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        c.fault("group", f"two groups are named {name}")
+    for name, times in Counter(group.name for group in groups if group.name).items():
+        if times > 1:
+            c.fault("group", f"{times} groups are named {name}")
     provided = {role for group in groups for role in group.provides}
     for n, group in enumerate(groups):
         for role in group.requires:
             if role not in provided:
-                c.fault(
-                    f"group[{n}].roles.requires",
-                    f"nobody provides {role!r}; {did_you_mean(role, provided)}",
-                )
+                near = c.near(role, provided)
+                c.fault(at(place(n), "roles.requires"), f"nobody provides {role!r}{near}")
     total = sum(group.count for group in groups)
     if total > MAX_VMS:
         c.fault("group", f"{total} VMs are over the limit of {MAX_VMS}")
@@ -199,4 +242,4 @@ def _together(c: Checker, groups: list[Group], site: Site) -> None:
         )
 
 
-__all__ = ["Request", "UsageError", "from_type", "override", "parse_ensemble"]
+__all__ = ["Request", "from_type", "override", "parse_ensemble"]

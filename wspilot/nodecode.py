@@ -96,6 +96,7 @@ def _content() -> Iterator[tuple[str, bytes]]:
     for path in _qmp().glob("*.py"):
         if path.name not in LEFT_OUT:
             yield f"qemu/qmp/{path.name}", path.read_bytes()
+    yield "qemu/", b""  # zipimport finds a namespace package by its directory's entry alone
 
 
 def _with_bytecode(content: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""The Python interpreters that node code is tried on: every one here that answers, 3.9 and newer."""
+"""The Python interpreters that node code is tried on: every one that answers, 3.9 and newer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real launchers, pilots, couriers and guardians, on every interpreter found; only VMs are simulated.
+"""Real launchers, pilots, couriers and guardians on every interpreter; only VMs are simulated.
 
 Nothing may be left in ps, /tmp and /var/tmp afterwards, whatever the test did.
 """

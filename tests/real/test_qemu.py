@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -218,9 +219,14 @@ async def test_destroyed_while_it_is_created(node: Node, tmp_path: Path) -> None
         assert node.qemu._vms == {} and node.left() == []
 
 
-async def test_a_cancelled_create_leaves_nothing(node: Node, tmp_path: Path) -> None:
+@pytest.mark.parametrize("begun", ["_tool", "_child"])
+async def test_a_cancelled_create_leaves_nothing(node: Node, tmp_path: Path, begun: str) -> None:
+    """Cancelled as soon as qemu-img, or QEMU itself, has been started."""
     making = asyncio.ensure_future(node.create(spec(speaking_disk(tmp_path / "d.log"))))
-    await asyncio.sleep(0.06)
+    await asyncio.sleep(0)
+    machine = node.qemu._vms["vm1"]
+    while getattr(machine, begun) is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
     making.cancel()
     with pytest.raises(asyncio.CancelledError):
         await making
@@ -281,8 +287,6 @@ asyncio.run(main())
 @pytest.fixture
 def lonely(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """A pilot of its own with one VM, and that VM's identity."""
-    import json
-
     image = dict(speaking_disk(tmp_path / "d.log"))
     data = {"id": "vm", "name": "vm", "uuid": str(uuid.uuid4()), "cpus": 1, "memory_mib": 32}
     argv = [sys.executable, "-c", LONELY, json.dumps({**data, "image": image}), str(tmp_path)]
@@ -351,7 +355,7 @@ def test_a_stranger_is_never_touched() -> None:
             stranger.kill()
 
 
-async def test_the_probe_proves_and_comes_back(guest: GuestImage) -> None:
+async def test_the_probe_proves_and_comes_back(guest: GuestImage, tmp_path: Path) -> None:
     where = program("QEMU", PROGRAMS)
     proved = await probe(where, 20.0, accel="tcg", cpu="max")  # the probe's own proof
     assert proved.works, proved.why
@@ -360,7 +364,7 @@ async def test_the_probe_proves_and_comes_back(guest: GuestImage) -> None:
     assert time.monotonic() - begin < 2.5 and verdict.why
     # A hanging guest, wherever this runs: the program is QEMU's stand-in that never ends.
     begin = time.monotonic()
-    sleeper = _sleeper(guest.out)
+    sleeper = _sleeper(tmp_path)
     hung = await probe(str(sleeper), 0.3, accel="tcg", cpu="max")
     assert not hung.works and "without end" in hung.why and time.monotonic() - begin < 1.5
     mine = [path.read_bytes() for path in _children()]

@@ -144,6 +144,15 @@ def test_the_intent_is_enough_to_find_it_again() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("cpus", "memory_mib", "peak_mib"), [(1, 128, 218), (2, 256, 347), (4, 512, 605)]
+)
+def test_the_overhead_covers_what_was_measured(cpus: int, memory_mib: int, peak_mib: int) -> None:
+    spec = parse_spec(data(cpus=cpus, memory_mib=memory_mib))
+    assert peak_mib <= memory_mib + Qemu().overhead_mib(spec) <= peak_mib + 48
+    assert Qemu(kvm=True).overhead_mib(spec) == Qemu().overhead_mib(spec) - 32
+
+
 def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wspilot.node.vmm.qemu.PLACES", "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")

@@ -19,7 +19,7 @@ from wspilot.daemon import documents, slotfiles
 from wspilot.daemon.addresses import Pools
 from wspilot.daemon.core.events import Deploy, Destroy, Forget
 from wspilot.daemon.core.turn import derive_id
-from wspilot.daemon.policy import SlotPlan, plan, walltime
+from wspilot.daemon.policy import SlotPlan, jobs_of, plan, walltime
 from wspilot.daemon.service import Listener, Service
 from wspilot.daemon.store import StoreFull
 from wspilot.errors import NotFound, Refused, TimedOut, UsageError, WspilotError
@@ -148,7 +148,7 @@ class ServiceApi:
             request,
             plans,
             sum_.total_s,
-            site.jobs or "per-workspace",
+            jobs_of(site, service.driver.grace_s),
             self._addresses(request),
         )
         return self._turn("deploy", params, event, [id])
@@ -387,7 +387,8 @@ def _digest(method: str, params: Params) -> str:
 
 def _overhead(vmm: str, group: Any) -> int:
     """MiB a VM needs on its node beside the guest's memory (measured: docs/decisions.md)."""
-    return {"qemu": 128 + group.memory_mib // 16, "xen": 16}.get(vmm, 0)
+    overhead: dict[str, int] = {"qemu": 128 + group.memory_mib // 16, "xen": 16}
+    return overhead.get(vmm, 0)
 
 
 def _text(params: Params, key: str) -> str:

@@ -43,7 +43,11 @@ def plan(
     overhead_mib: Callable[[Group], int],
     grace_s: Callable[[int], float],
 ) -> tuple[SlotPlan, ...]:
-    """The slots of a request. Raises UsageError where no node is large enough."""
+    """The slots of a request. Raises UsageError where no node is large enough, or too few are.
+
+    `overhead_mib` is what the VMM needs beside one VM of a group, `grace_s` what the batch system
+    gives a job of so many nodes.
+    """
     sets: dict[tuple[int, int, str], list[Member]] = {}
     for group in request.groups:
         need = (group.cpus, group.memory_mib + overhead_mib(group), group.placement)
@@ -52,17 +56,18 @@ def plan(
     per_node = jobs_of(site, grace_s) == "per-node"
     plans: list[SlotPlan] = []
     for (cpus, memory, placement), members in sets.items():
+        _check(site, cpus, memory, members[0][0])
         each = _on_one(site, cpus, memory) if placement == "pack" else 1
-        _check(site, cpus, memory, members)
         size = each if per_node else len(members)
         for first in range(0, len(members), size):
             part = tuple(members[first : first + size])
-            here = min(each, len(part))
-            plans.append(
-                SlotPlan(
-                    part, -(-len(part) // each), cpus * here, memory * here, placement == "spread"
-                )
-            )
+            nodes = -(-len(part) // each)
+            here = -(-len(part) // nodes)  # evenly, as the core fills them
+            cores = cpus * here
+            if placement == "spread" and site.lrm == "torque" and site.node_cpus:
+                cores = site.node_cpus  # Torque knows a whole node only by all of its cores
+            plans.append(SlotPlan(part, nodes, cores, memory * here, placement == "spread"))
+    _check_nodes(site, plans)
     return tuple(plans)
 
 
@@ -100,15 +105,31 @@ def _on_one(site: Site, cpus: int, memory: int) -> int:
     return max(1, min(site.node_cpus // cpus, site.node_memory_mib // memory))
 
 
-def _check(site: Site, cpus: int, memory: int, members: list[Member]) -> None:
-    group = members[0][0]
+def _check(site: Site, cpus: int, memory: int, group: str) -> None:
     if site.node_cpus and cpus > site.node_cpus:
         raise UsageError(
-            f"group {group}: {cpus} cpus are more than any node has", "use a smaller type"
+            f"group {group}: {cpus} cpus are more than the {site.node_cpus} of any node",
+            "use a smaller type",
         )
     if site.node_memory_mib and memory > site.node_memory_mib:
         raise UsageError(
             f"group {group}: {format_size(memory)} with the VMM's overhead are more than the "
             f"{format_size(site.node_memory_mib)} of any node",
             "use a smaller type",
+        )
+
+
+def _check_nodes(site: Site, plans: list[SlotPlan]) -> None:
+    """Refuse what can never run at once. Packed slots may share nodes with each other only."""
+    whole = sum(plan.nodes for plan in plans if plan.whole_node)
+    packed = [plan for plan in plans if not plan.whole_node]
+    shared = max((plan.nodes for plan in packed), default=0)
+    for have, share in ((site.node_cpus, "ppn"), (site.node_memory_mib, "memory_mib")):
+        if have:
+            need = sum(plan.nodes * int(getattr(plan, share)) for plan in packed)
+            shared = max(shared, -(-need // have))
+    if site.nodes is not None and whole + shared > site.nodes:
+        raise UsageError(
+            f"this needs {whole + shared} nodes at once; the site has {site.nodes}",
+            "ask for fewer VMs, or for a smaller type",
         )

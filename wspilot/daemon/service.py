@@ -152,7 +152,8 @@ class Service:
         nothing has changed. A WspilotError of one event (a refused request) is raised as well.
         """
         assert self._store is not None
-        done, effects = [], []
+        done: list[bool] = []
+        effects: list[Effect] = []
         for event in events:
             mark = self.books.mark()
             try:
@@ -461,6 +462,7 @@ def run(config: Path | None, home: Path, *, take_over: bool = False) -> int:
     """`wspilot daemon` in the foreground. Returns the exit code; raises WspilotError."""
     from wspilot.config import load
 
+    logging.getLogger("sh").setLevel(logging.WARNING)  # it tells of every process otherwise
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s.%(msecs)03d %(levelname)s %(message)s",

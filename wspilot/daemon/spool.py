@@ -276,13 +276,15 @@ def _read_file(path: Path) -> bytes:
         if isinstance(error, FileNotFoundError):
             raise
         raise BadMessage(f"cannot be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
+    try:
+        info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode):
             raise BadMessage("not a regular file")
         if info.st_uid != os.getuid():
             raise BadMessage(f"owned by uid {info.st_uid}")
-        return file.read(MAX_FILE + 1)
+        return os.read(descriptor, MAX_FILE + 1)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_tree(path: Path) -> None:

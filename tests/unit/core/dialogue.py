@@ -99,8 +99,18 @@ class Dialogue:
         who = uuid(pilot + (":guardian" if of else ""))
         number = seq or self.seq.get(who, 0) + 1
         self.seq[who] = max(number, self.seq.get(who, 0))
-        note = Notification((slot or self.slot).id, pilot, who, epoch, number, kind,
-                            rfc3339(self.now), 1.0, data or {}, uuid(of) if of else None)  # fmt: skip
+        note = Notification(
+            slot=(slot or self.slot).id,
+            node=pilot,
+            pilot=who,
+            epoch=epoch,
+            seq=number,
+            kind=kind,
+            time=rfc3339(self.now),
+            mono=1.0,
+            data=data or {},
+            of=uuid(of) if of else None,
+        )
         return self.say(Heard(note))
 
     def report(self, pilot: str, vm: Vm, state: VmState, cause: str = "") -> None:

@@ -253,6 +253,21 @@ def test_a_job_gone_with_its_pilots_silent_makes_the_nodes_dirty_and_keeps_addre
     assert d.books.held == {"10.0.0.1": d.vms[0].id}
 
 
+def test_a_job_whose_launcher_started_and_nobody_spoke_fails_soon_and_is_told_once() -> None:
+    d = Dialogue()
+    d.accept()
+    d.poll(d.job())
+    d.later(1)
+    for _ in range(4):
+        d.poll(d.job(JobState.DONE, exit_status=1, hosts=("n1",)))
+        d.claim(False)
+        d.later(2)
+    assert sum(text.startswith("job 7.srv ended") for text in d.texts()) == 1
+    d.later(20)
+    assert (d.ws.state, d.ws.outcome) == (W.ENDED, Outcome.FAILED) and "exit 1" in d.ws.cause
+    assert not d.books.held  # nothing was ever created
+
+
 def test_no_first_word_is_unknown_and_a_late_word_heals_it() -> None:
     d = Dialogue()
     d.accept()

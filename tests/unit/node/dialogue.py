@@ -65,10 +65,13 @@ class Talk:
     def ready(self, taken: int = 0) -> Talk:
         return self.begin() >> e.Reserved(self.now, taken)
 
-    def order(self, verb: Verb, seq: int = 0, re: str = "", ttl_s: float = 600, **data: Any) -> Talk:
+    def order(
+        self, verb: Verb, seq: int = 0, re: str = "", ttl_s: float = 600, **data: Any
+    ) -> Talk:
         self.orders = seq or self.orders + 1
         order = Order(
-            "a" * 8, "n1", PILOT, 1, self.orders, verb, re or f"o{self.orders}", ttl_s, "", 0.0, data
+            "a" * 8, "n1", PILOT, 1, self.orders, verb, re or f"o{self.orders}", ttl_s, "", 0.0,
+            data,
         )  # fmt: skip
         return self >> e.Ordered(self.now, order)
 

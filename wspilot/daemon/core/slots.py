@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from wspilot.daemon.core.events import (
     Cancel,
@@ -115,7 +116,11 @@ def submitted(turn: Turn, event: Submitted) -> None:
 
 def adopt(turn: Turn, slot: Slot, job: str) -> None:
     """The slot's job is known by its id."""
-    change = {"job": job, "unclear": False, "submitted": slot.asked or turn.now}
+    change: dict[str, Any] = {
+        "job": job,
+        "unclear": False,
+        "submitted": slot.asked or turn.now,
+    }
     if slot.state in FINAL_SLOT or slot.claimed:
         turn.books.put(replace(slot, **change))
         turn.do(Cancel(slot.id, job))
@@ -188,6 +193,8 @@ def _look(turn: Turn, slot: Slot, event: Polled, jobs: list[Job]) -> None:
 
 
 def _seen(turn: Turn, slot: Slot, job: Job) -> None:
+    if slot.lrm.state == "gone" and job.state is JobState.DONE:
+        return  # known; what it waits for is the nodes' word
     state = slot.lrm.state if job.state is JobState.UNKNOWN else job.state.value
     if job.state is JobState.UNKNOWN and job.raw != slot.lrm.raw:
         turn.note(
@@ -349,10 +356,18 @@ def job_gone(turn: Turn, slot: Slot, cause: str) -> None:
         turn.do(Claim(slot.id))
     elif _all_spoke(turn, slot):
         settle_slot(turn, slot)
-    elif turn.now - slot.lrm.at > turn.rules.silence_s or _lost(turn, slot):
+    elif turn.now - slot.lrm.at > _mourning(turn, slot) or _lost(turn, slot):
         _write_off(turn, slot, slot.cause or cause)
     else:
         turn.slot(slot, slot.state, waits_for="the guardians' last words: the job is gone")
+
+
+def _mourning(turn: Turn, slot: Slot) -> float:
+    """How long the last words of a dead job are waited for. Where no pilot ever spoke nothing was
+    created, and only the guardians' undoing of a reserve can be under way."""
+    if slot.pilots:
+        return turn.rules.silence_s
+    return turn.rules.restore_s + turn.rules.linger_s / 2
 
 
 def _lost(turn: Turn, slot: Slot) -> bool:

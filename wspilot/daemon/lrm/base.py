@@ -147,6 +147,13 @@ class Driver(Protocol):
         """The job script: shebang, directives, site lines, and `launch` run the right way."""
         ...
 
+    def shell(self, request: JobRequest, launch: tuple[str, ...]) -> str | None:
+        """A stand-in for the job's shell, written beside job.sh as `shell`; None: none is needed.
+
+        On Torque the job's leader must survive TERM, or mom kills the rest at once (torque.md 2).
+        """
+        ...
+
     def start(self) -> tuple[str, ...]:
         """How the launcher starts one process per node: an argv prefix, with `{nodes}` in it
         replaced by the number of nodes; empty: the launcher starts it itself (one node)."""

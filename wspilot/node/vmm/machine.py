@@ -52,7 +52,8 @@ class Machine:
         self._child: Optional[Child] = None
         self._tool: Optional[Child] = None
         self._qmp: Optional[QMPClient] = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: Optional[asyncio.Future[None]] = None  # held, or it may be collected
+        self._listening: Optional[asyncio.Future[None]] = None
         self._channels: list[Channel] = []
         self._log: Optional[BoundedLog] = None
         self._voice = Voice()
@@ -94,7 +95,7 @@ class Machine:
         for channel in self._channels:
             channel.theirs.close()
         self.identity.update(pid=self._child.pid, start=stale.start_time(self._child.pid))
-        self._tasks.append(asyncio.ensure_future(self._watch(self._child)))
+        self._watching = asyncio.ensure_future(self._watch(self._child))
 
     async def greet(self) -> None:
         """Wait until QMP answers and the guest's processors run; from here on, events flow."""
@@ -111,7 +112,7 @@ class Machine:
             ) from error
         self._check_doom()
         self._qmp = client
-        self._tasks.append(asyncio.ensure_future(self._listen_events(client)))
+        self._listening = asyncio.ensure_future(self._listen_events(client))
         self._say(EventKind.STARTED, f"pid {self.identity['pid']}")
         self._say(EventKind.BOOTING, str(_field(status, "status")))
         for channel in self._channels:
@@ -121,6 +122,8 @@ class Machine:
 
     async def give_up(self) -> None:
         """After a failed start: leave nothing."""
+        if self._tool is not None:
+            await self._tool.wait(REAP_S)  # killed; until it is dead it may still make its file
         if self._child is None:
             self._finish()
         else:
@@ -202,23 +205,26 @@ class Machine:
 
     async def _watch(self, child: Child) -> None:
         """The end of every process: last words, reaping, tidying, `exited`."""
-        await child.gone.wait()
-        client = self._qmp
-        if client is not None:
-            with contextlib.suppress(*QMP_FAULTS):
-                if client.runstate == Runstate.RUNNING:
-                    await asyncio.wait_for(client.runstate_changed(), LAST_WORDS_S)
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
-        if client is not None:
-            for event in client.events.clear():
-                self._on_event(event)
-            with contextlib.suppress(*QMP_FAULTS):
-                await asyncio.wait_for(client.disconnect(), LAST_WORDS_S)
-        for channel in self._channels:
-            channel.drain()
-        self._finish()
+        try:
+            await child.gone.wait()
+            if self._qmp is not None:
+                await self._last_events(self._qmp)
+            for channel in self._channels:
+                channel.drain()
+        finally:
+            self._finish()
+
+    async def _last_events(self, client: QMPClient) -> None:
+        """What QMP said last, the reason of the end among it, and the end of the connection."""
+        with contextlib.suppress(*QMP_FAULTS):
+            if client.runstate == Runstate.RUNNING:
+                await asyncio.wait_for(client.runstate_changed(), LAST_WORDS_S)
+        if self._listening is not None:
+            self._listening.cancel()
+        for event in client.events.clear():
+            self._on_event(event)
+        with contextlib.suppress(*QMP_FAULTS):
+            await asyncio.wait_for(client.disconnect(), LAST_WORDS_S)
 
     def _finish(self) -> None:
         for channel in self._channels:

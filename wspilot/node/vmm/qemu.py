@@ -97,8 +97,14 @@ class Qemu:
 
 
 def overhead_mib(spec: VmSpec, kvm: bool) -> int:
-    """MiB that QEMU needs beside the guest's own memory (its size is still to be measured)."""
-    return 64 + 8 * spec.cpus + (0 if kvm else TB_MIB)
+    """MiB that QEMU needs beside the guest's own memory.
+
+    Measured (7.2, TCG, tb-size=32, a disk and a NIC, all of the guest's memory touched): peak RSS
+    was the guest's memory + 90, 91, 93 MiB with 1, 2, 4 processors and 128, 256, 512 MiB, 23 of it
+    shared program text. Asked for: 104, 113, 130; and 4 a GiB for page tables and dirty bitmaps.
+    Under KVM nothing was measured: the same without the translated code.
+    """
+    return 64 + 8 * spec.cpus + spec.memory_mib // 256 + (0 if kvm else TB_MIB)
 
 
 def program(what: str, names: tuple[str, ...]) -> str:

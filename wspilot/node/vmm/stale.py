@@ -64,7 +64,7 @@ def is_it(identity: Mapping[str, Any], pid: int) -> bool:
         argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    if b"-uuid" not in argv or argv[argv.index(b"-uuid") + 1] != uuid.encode():
+    if (b"-uuid", uuid.encode()) not in zip(argv, argv[1:]):
         return False  # also every zombie: it has no command line any more
     start = identity.get("start")
     return start is None or start == start_time(pid)

@@ -102,32 +102,34 @@ class Channel:
         self._again()
 
     def _readable(self) -> None:
-        size = self._read()
-        if size:
+        data = self._read()
+        if data:  # armed again first: `take` may raise
             self._loop.remove_reader(self.ours)
-            self._loop.call_later(size / BYTES_A_SECOND, self._again)
+            self._loop.call_later(len(data) / BYTES_A_SECOND, self._again)
+            self.take(data)
 
     def _again(self) -> None:
         if self.ours.fileno() >= 0:
             self._loop.add_reader(self.ours, self._readable)
 
-    def _read(self) -> int:
+    def _read(self) -> bytes:
         try:
             data = self.ours.recv(_CHUNK)
         except BlockingIOError:
-            return 0
+            return b""
         except OSError:
             data = b""
         if not data:
             self.close()
-            return 0
-        self.take(data)
-        return len(data)
+        return data
 
     def drain(self) -> None:
         """Take what is left when the process is gone, a socket buffer at the most, and close."""
-        while self.ours.fileno() >= 0 and self._read():
-            pass
+        while self.ours.fileno() >= 0:
+            data = self._read()
+            if not data:
+                break
+            self.take(data)
         self.close()
 
     def close(self) -> None:

@@ -1,0 +1,58 @@
+# What one types in a fresh clone. Everything lives in .venv and .cache; `make clean` takes both away.
+# The work is done by .ci/ (set-up) and tests/run.py (stages, time limits, counts).
+
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+# What real guests need on Debian: QEMU, its disk tool, and what builds the small guest.
+QEMU_PACKAGES := qemu-system-x86 qemu-utils cpio e2fsprogs gzip
+# `make demo VMM=sim` asks for simulated guests and installs nothing.
+VMM ?=
+DEMO_ARGS ?=
+# `make test ARGS="-k spool"` hands arguments on to pytest.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast test-unit test-sim test-slurm test-qemu test-tui test-debian lint format bench clean
+
+help:            ## this list
+	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
+
+demo:            ## set up, then lease four virtual nodes on this machine and watch them
+	@sh .ci/venv.sh run
+	@QEMU_PACKAGES="$(QEMU_PACKAGES)" VMM="$(VMM)" sh .ci/qemu.sh
+	@exec $(VENV)/bin/wspilot demo $(if $(VMM),--vmm $(VMM)) $(DEMO_ARGS)
+
+test:            ## set up, then every test this machine can run, real parts included
+	@sh .ci/venv.sh test
+	@exec $(PY) -m tests.run $(if $(ARGS),-- $(ARGS))
+
+test-fast:       ## unit and simulation without the slow ones, under a minute
+	@sh .ci/venv.sh test
+	@exec $(PY) -m tests.run --fast unit sim $(if $(ARGS),-- $(ARGS))
+
+test-unit:       ## the unit tests
+test-sim:        ## the whole system in virtual time
+test-slurm:      ## a real four-node Slurm (root)
+test-qemu:       ## real guests and their networks
+test-tui:        ## the terminal interface
+test-debian:     ## a fresh clone in a minimal Debian root (root)
+test-unit test-sim test-slurm test-qemu test-tui test-debian:
+	@sh .ci/venv.sh test
+	@exec $(PY) -m tests.run $(@:test-%=%) $(if $(ARGS),-- $(ARGS))
+
+lint:            ## ruff check, ruff format --check, mypy --strict
+	@sh .ci/venv.sh test
+	@exec $(PY) -m tests.run lint
+
+format:          ## let ruff put the layout right
+	@sh .ci/venv.sh test
+	@$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+bench:           ## the benchmark's figures, as a table
+	@sh .ci/venv.sh test
+	@exec $(PY) -m tests.bench $(ARGS)
+
+clean:           ## remove what make made in this directory
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
+	find wspilot tests -name __pycache__ -type d -prune -exec rm -rf {} +

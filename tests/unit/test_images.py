@@ -1,0 +1,119 @@
+"""The image repository: what is read, what is refused, and that a broken entry hides nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.sites import site
+from wspilot.images import Image, load_images
+
+QEMU, SIM = site("[site]\nvmm = 'qemu'"), site()
+
+
+def make(repository: Path, name: str, doc: Any, *files: str) -> Path:
+    place = repository / name
+    place.mkdir()
+    for file in files:
+        (place / file).write_text(file)
+    (place / "image.json").write_text(doc if isinstance(doc, str) else json.dumps(doc))
+    return place
+
+
+def test_vmm_sim_has_two_images_built_in_and_qemu_none(tmp_path: Path) -> None:
+    assert load_images(tmp_path / "none", SIM) == {
+        "default": Image("default"), "small": Image("small"),
+    }  # fmt: skip
+    assert load_images(tmp_path, QEMU) == {}
+
+
+def test_the_guest_as_its_builder_writes_it_names_no_files(tmp_path: Path) -> None:
+    doc = {"schema": 1, "kind": "kernel", "digest": "ab" * 32, "recipe": "x", "append": "quiet",
+           "ready": "agent", "pattern": "login:", "sizes": {}, "packages": ["a.deb"]}  # fmt: skip
+    place = make(tmp_path, "default", doc, "vmlinuz", "initrd")
+    image = load_images(tmp_path, QEMU)["default"]
+    assert image == Image(
+        "default", "kernel", str(place / "vmlinuz"), str(place / "initrd"), "quiet",
+        digest="ab" * 32,
+    )  # fmt: skip
+    assert image.spec() == {
+        "name": "default", "kind": "kernel", "kernel": str(place / "vmlinuz"),
+        "initrd": str(place / "initrd"), "append": "quiet", "disk": "", "format": "",
+        "pattern": "login:",
+    }  # fmt: skip
+
+
+def test_a_disk_image_with_everything_said(tmp_path: Path) -> None:
+    doc = {"name": "deb", "kind": "disk", "disk": "d.img", "format": "raw", "ready": "console",
+           "pattern": "deb login:", "memory_mib": 512}  # fmt: skip
+    place = make(tmp_path, "deb", doc, "d.img")
+    assert load_images(tmp_path, QEMU)["deb"] == Image(
+        "deb", "disk", disk=str(place / "d.img"), format="raw", ready="console",
+        pattern="deb login:", memory_mib=512,
+    )  # fmt: skip
+
+
+KERNEL = {"kind": "kernel"}
+BAD: dict[str, tuple[Any, str]] = {
+    "no-json": ("{", "image.json: Expecting property name"),
+    "deep": ("[" * 60_000, "image.json: maximum recursion depth"),
+    "huge": (" " * 70_000, "image.json: is larger than 65536 bytes"),
+    "no-object": ([], "image.json: is not one object"),
+    "other-name": ({**KERNEL, "name": "x\x1b[0m"}, "image.json: name: x[0m is not the folder's"),
+    "no-kind": ({}, "image.json: kind must be one of kernel, disk, sim"),
+    "list-kind": ({"kind": ["sim"]}, "kind must be one of"),
+    "pretence": ({"kind": "sim"}, "kind sim needs vmm sim, not qemu"),
+    "bad-ready": ({**KERNEL, "ready": "soon"}, "ready must be one of agent, address, console"),
+    "bad-format": ({"kind": "disk", "disk": "vmlinuz", "format": "vmdk"}, "format must be one of"),
+    "no-kernel": ({**KERNEL, "kernel": "bzImage"}, "kernel: bzImage is not there"),
+    "no-disk": ({"kind": "disk"}, "disk: root.qcow2 is not there"),
+    "up": ({**KERNEL, "kernel": "../up/../../x"}, "kernel: ../up/../../x lies outside"),
+    "absolute": ({**KERNEL, "initrd": "/etc/passwd"}, "initrd: /etc/passwd lies outside"),
+    "folder": ({**KERNEL, "initrd": "."}, "initrd: . is not there"),
+    "number": ({**KERNEL, "initrd": 5}, "initrd must be the name of a file"),
+    "nul": ({**KERNEL, "initrd": "a\0b"}, "initrd must be the name of a file"),
+    "long": ({**KERNEL, "initrd": "a" * 5000}, "initrd must be the name of a file"),
+    "two-lines": ({**KERNEL, "append": "a\nb"}, "append must be one line of at most 2000"),
+    "memory": ({**KERNEL, "memory_mib": "512"}, "memory_mib must be a number of MiB"),
+    "memory-true": ({**KERNEL, "memory_mib": True}, "memory_mib must be a number of MiB"),
+    "memory-less": ({**KERNEL, "memory_mib": -1}, "memory_mib must be a number of MiB"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_broken_image_is_listed_with_the_reason_and_hides_no_other(
+    tmp_path: Path, name: str
+) -> None:
+    doc, words = BAD[name]
+    make(tmp_path, name, doc, "vmlinuz")
+    make(tmp_path, "good", KERNEL, "vmlinuz")
+    found = load_images(tmp_path, QEMU)
+    assert set(found) == {name, "good"} and found["good"].fault == ""
+    assert words in found[name].fault and found[name].fault.isprintable()
+
+
+def test_links_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    place = make(tmp_path, "linked", KERNEL, "real")
+    (place / "vmlinuz").symlink_to("../secret")
+    assert "lies outside" in load_images(tmp_path, QEMU)["linked"].fault
+    (place / "vmlinuz").unlink()
+    (place / "vmlinuz").symlink_to("real")
+    assert load_images(tmp_path, QEMU)["linked"].kernel == str(place / "real")
+
+
+def test_a_pipe_is_not_waited_for_and_a_loop_is_not_followed(tmp_path: Path) -> None:
+    for name in ("pipe", "loop", "empty", "Bad Name"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "pipe" / "image.json")
+    (tmp_path / "loop" / "image.json").symlink_to("image.json")
+    (tmp_path / "a-file").write_text("x")
+    (tmp_path / ".hidden").mkdir()
+    faults = {name: image.fault for name, image in load_images(tmp_path, QEMU).items()}
+    assert set(faults) == {"pipe", "loop", "empty", "Bad Name"}
+    assert faults["pipe"] == faults["empty"] == "image.json: is not there"
+    assert faults["loop"] and "is not a name" in faults["Bad Name"]

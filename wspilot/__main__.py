@@ -1,0 +1,7 @@
+"""`python -m wspilot`."""
+
+import sys
+
+from wspilot.cli import main
+
+sys.exit(main())

@@ -1,0 +1,55 @@
+"""The command line: `main` parses, runs one verb, prints one document or one table, and exits.
+
+Exit codes are `errors.Code` (PROTOCOLS.md section 5). Nothing heavy is imported before a verb needs
+it: `wspilot list` loads neither asyncio nor textual.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+from wspilot.cli.parse import Args, parse
+from wspilot.errors import WspilotError
+from wspilot.text import clean
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns its exit code; never raises for a user's mistake."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return _run(words)
+        except WspilotError as error:
+            return _fail(error, "--json" in words)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit would complain again
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    args = parse(words)
+    from wspilot.cli.verbs import run
+
+    code = run(args)
+    sys.stdout.flush()
+    return code
+
+
+def _fail(error: WspilotError, as_json: bool) -> int:
+    code = int(error.code)
+    print(f"wspilot: {clean(error.message, 4000)}", file=sys.stderr)
+    if error.hint:
+        print(f"  {clean(error.hint, 1000)}", file=sys.stderr)
+    if as_json:
+        doc = {"code": code, "message": error.message, "hint": error.hint}
+        print(json.dumps({"schema": 1, "error": doc}), flush=True)
+    return code
+
+
+__all__ = ["Args", "main"]

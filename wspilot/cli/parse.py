@@ -1,0 +1,129 @@
+"""What may stand on the command line: one table of verbs, read by argparse and by completion."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from wspilot import __version__
+from wspilot.errors import UsageError
+from wspilot.text import parse_duration
+
+Args = argparse.Namespace
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that raises our error instead of exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see: {self.prog} --help")
+
+
+def parse(argv: list[str]) -> Args:
+    """The arguments of one command. Raises UsageError; `--help` and `--version` exit 0."""
+    args = parser().parse_args(argv)
+    if args.verb is None:
+        args = parser().parse_args([*argv, "tui"])
+    return args
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs."""
+    top = _Parser(prog="wspilot", description="Leases of virtual machines on a batch cluster.")
+    top.add_argument("--version", action="version", version=f"wspilot {__version__}")
+    top.add_argument(
+        "--home", help="the daemon's home (default: $WSPILOT_HOME, else the state directory)"
+    )
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)
+    common = _Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    for add in (_running, _reading, _acting):
+        add(verbs, common)
+    return top
+
+
+def _running(verbs: Any, common: argparse.ArgumentParser) -> None:
+    one = verbs.add_parser("daemon", parents=[common], help="run the daemon")
+    one.add_argument("--config", metavar="FILE", help="the site's TOML")
+    one.add_argument(
+        "--detach", action="store_true", help="in the background; returns when it serves"
+    )
+    one.add_argument(
+        "--take-over", action="store_true", help="the host that holds the home is gone"
+    )
+    one = verbs.add_parser("tui", parents=[common], help="the terminal interface")
+    one.add_argument("--demo", action="store_true", help="a canned busy site, without a daemon")
+    one.add_argument("--read-only", action="store_true", help="look, and change nothing")
+    one = verbs.add_parser("doctor", parents=[common], help="check this site")
+    one.add_argument("--config", metavar="FILE", help="the site's TOML")
+    one = verbs.add_parser("demo", parents=[common], help="try it all on this machine")
+    one.add_argument("ensemble", nargs="?", help="an ensemble file (default: the OSG cluster)")
+    one.add_argument(
+        "--sim", action="store_true", help="simulated VMs, even where QEMU is installed"
+    )
+    one.add_argument("--vmm", choices=["qemu", "sim"], help="insist on one of them")
+    one.add_argument("--no-tui", action="store_true", help="end after the table")
+
+
+def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
+    for name, text in (("types", "lease types"), ("images", "images"), ("slots", "slots")):
+        verbs.add_parser(name, parents=[common], help=f"show the site's {text}")
+    one = verbs.add_parser("config", parents=[common], help="show the effective settings")
+    one.add_argument("--config", metavar="FILE", help="of this file, not of the running daemon")
+    one = verbs.add_parser("nodes", parents=[common], help="nodes, or vouch for one")
+    one.add_argument(
+        "act", nargs="?", choices=["forget"], help="forget: you vouch that it is clean"
+    )
+    one.add_argument("node", nargs="?")
+    one = verbs.add_parser("list", parents=[common], help="workspaces")
+    one.add_argument("--all", action="store_true", help="ended ones too")
+    one.add_argument("--watch", action="store_true", help="again after every change")
+    one = verbs.add_parser("show", parents=[common], help="one workspace in full")
+    one.add_argument("id", metavar="ID")
+    one = verbs.add_parser("events", parents=[common], help="what has happened")
+    one.add_argument("-f", "--follow", action="store_true", help="and what happens")
+    one.add_argument("id", nargs="?", metavar="ID")
+    one = verbs.add_parser("logs", parents=[common], help="logs of pilots, jobs and consoles")
+    one.add_argument("id", metavar="ID")
+    one = verbs.add_parser("completion", parents=[common], help="shell completion")
+    one.add_argument("shell", choices=["bash", "zsh"])
+    one = verbs.add_parser("__complete", parents=[common])
+    one.add_argument("words", nargs=argparse.REMAINDER)
+
+
+def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
+    limits = _Parser(add_help=False)
+    limits.add_argument("--timeout", type=_timeout, metavar="S", help="seconds, or a duration")
+    one = verbs.add_parser("deploy", parents=[common, limits], help="lease VMs")
+    one.add_argument("file", nargs="?", metavar="FILE.toml", help="an ensemble")
+    one.add_argument("--type", metavar="T", help="instead of a file: a lease type")
+    one.add_argument("--image", metavar="I")
+    one.add_argument("--count", type=int, metavar="N", default=None)
+    one.add_argument("--duration", metavar="D", help="2h, 90m, ...")
+    one.add_argument("--name")
+    one.add_argument("--wait", action="store_true", help="until it is active")
+    one.add_argument("--no-wait", action="store_true", help="return on acceptance (the default)")
+    one.add_argument(
+        "--dry-run", action="store_true", help="what it would ask for; nothing is done"
+    )
+    one.add_argument("--show-script", action="store_true", help="the job script; nothing is done")
+    one = verbs.add_parser("wait", parents=[common, limits], help="wait for a workspace or VM")
+    one.add_argument("id", metavar="ID")
+    one.add_argument("--for", dest="goal", choices=["active", "ended"], default="active")
+    one = verbs.add_parser("destroy", parents=[common, limits], help="end leases")
+    one.add_argument("ids", nargs="*", metavar="ID")
+    one.add_argument("--all", action="store_true", help="every workspace")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    one.add_argument("--no-wait", action="store_true", help="return when it is accepted")
+    one.add_argument("--abandon", action="store_true", help="close the books without proof")
+
+
+def _timeout(text: str) -> float:
+    """Seconds. Only here a bare number is allowed."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return float(parse_duration(text, "--timeout"))
+    if not 0 <= seconds < 1e9:
+        raise UsageError(f"--timeout: {text} s is no time limit", "write it as 90, 90s or 10m")
+    return seconds

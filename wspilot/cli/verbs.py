@@ -1,0 +1,208 @@
+"""One function a verb: ask the daemon, print a document or a table, return the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from wspilot.cli import render
+from wspilot.cli.parse import Args
+from wspilot.client import call
+from wspilot.errors import NoDaemon, UsageError
+from wspilot.home import home_dir
+from wspilot.text import clean
+
+Verb = Callable[[Args], int]
+WATCH_S = 0.5
+
+
+def run(args: Args) -> int:
+    """Run the verb of `args`. Raises WspilotError."""
+    return _VERBS[args.verb](args)
+
+
+def home_of(args: Args) -> Path:
+    """The home that `--home` or the environment names."""
+    return Path(args.home).absolute() if args.home else home_dir()
+
+
+def emit(args: Args, doc: Mapping[str, Any], text: str) -> int:
+    print(json.dumps(doc) if args.json else text, flush=True)
+    return 0
+
+
+# -- run
+
+
+def _daemon(args: Args) -> int:
+    config = Path(args.config).absolute() if args.config else None
+    if args.detach:
+        from wspilot.daemon.detach import detach
+
+        pid = detach(home_of(args), config, args.take_over)
+        return emit(args, {"schema": 1, "pid": pid}, f"the daemon runs as pid {pid}")
+    from wspilot.daemon.service import run as serve
+
+    return serve(config, home_of(args), take_over=args.take_over)
+
+
+def _tui(args: Args) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("the terminal interface needs a terminal", "without one: wspilot list")
+    from wspilot.tui.app import run as show
+
+    return show(home_of(args), demo=args.demo, read_only=args.read_only)
+
+
+def _doctor(args: Args) -> int:
+    from wspilot.doctor import run as examine
+
+    return examine(args)
+
+
+def _demo(args: Args) -> int:
+    from wspilot.demo import run as demonstrate
+
+    return demonstrate(args)
+
+
+def _completion(args: Args) -> int:
+    from wspilot.cli.completion import script
+
+    print(script(args.shell))
+    return 0
+
+
+def _complete(args: Args) -> int:
+    from wspilot.cli.completion import candidates
+
+    print("\n".join(candidates(home_of(args), args.words)))
+    return 0
+
+
+# -- read
+
+
+def _simple(noun: str, draw: Callable[[Any], str]) -> Verb:
+    def verb(args: Args) -> int:
+        doc = call(home_of(args), noun, {})
+        return emit(args, doc, draw(doc[noun]))
+
+    return verb
+
+
+def _nodes(args: Args) -> int:
+    if args.act and not args.node:
+        raise UsageError("nodes forget: which node?", "wspilot nodes forget NODE")
+    params = {"node": args.node, "token": os.urandom(16).hex()} if args.act else {}
+    doc = call(home_of(args), "forget" if args.act else "nodes", params)
+    return emit(args, doc, render.nodes(doc["nodes"], time.time()))
+
+
+def _list(args: Args) -> int:
+    if args.watch:
+        return _watch(args)
+    doc = call(home_of(args), "list", {"all": args.all})
+    return emit(args, doc, render.workspaces(doc["workspaces"], time.time()))
+
+
+def _watch(args: Args) -> int:
+    """The plain twin of the TUI: the list again after every change, until interrupted."""
+    import asyncio
+
+    from wspilot.client import Client
+
+    async def draw(client: Client) -> None:
+        doc = await client.call("list", all=args.all)
+        if sys.stdout.isatty() and not args.json:
+            print("\x1b[H\x1b[2J", end="")
+        emit(args, doc, render.workspaces(doc["workspaces"], time.time()))
+
+    async def follow() -> None:
+        client = await Client.open(home_of(args))
+        changed = asyncio.Event()
+
+        async def listen() -> None:
+            try:
+                async for _ in client.subscribe():
+                    changed.set()
+            finally:
+                changed.set()
+
+        listening = asyncio.ensure_future(listen())
+        try:
+            while not listening.done():
+                await changed.wait()
+                changed.clear()
+                await draw(client)
+                await asyncio.sleep(WATCH_S)  # many changes, one picture
+            await listening
+        finally:
+            listening.cancel()
+            await client.close()
+
+    asyncio.run(follow())
+    return 0
+
+
+def _show(args: Args) -> int:
+    doc = call(home_of(args), "show", {"id": args.id})
+    return emit(args, doc, render.show(doc["workspace"], time.time()))
+
+
+def _events(args: Args) -> int:
+    home, after = home_of(args), 0
+    params = {"id": args.id} if args.id else {}
+    doc = call(home, "events", params)
+    if not args.follow:
+        return emit(args, doc, "\n".join(map(render.event, doc["events"])) or "nothing yet")
+    while True:
+        for event in doc["events"]:
+            after = int(event["id"])
+            print(json.dumps(event) if args.json else render.event(event), flush=True)
+        time.sleep(0.5)
+        doc = call(home, "events", {**params, "after": after})
+
+
+def _logs(args: Args) -> int:
+    doc = call(home_of(args), "logs", {"id": args.id})
+    parts = [f"==> {one['slot']}/{clean(one['name'])} <==\n{one['text']}" for one in doc["logs"]]
+    return emit(args, doc, "\n\n".join(parts) or "no logs yet")
+
+
+def _config(args: Args) -> int:
+    """The running daemon's settings; with none running, what one would start with."""
+    try:
+        if args.config:
+            raise NoDaemon("not asked")
+        doc = call(home_of(args), "config", {})
+    except NoDaemon:
+        from wspilot.config import load
+        from wspilot.daemon.documents import config
+
+        doc = config(load(Path(args.config) if args.config else None, home_of(args)))
+    lines = [f"{key} = {json.dumps(value)}" for key, value in doc["config"].items()]
+    return emit(args, doc, "\n".join(lines))
+
+
+def _act(args: Args) -> int:
+    from wspilot.cli import act
+
+    return {"deploy": act.deploy, "wait": act.wait, "destroy": act.destroy}[args.verb](args)
+
+
+_VERBS: Mapping[str, Verb] = {
+    "daemon": _daemon, "tui": _tui, "doctor": _doctor, "demo": _demo, "completion": _completion,
+    "__complete": _complete,
+    "types": _simple("types", render.types), "images": _simple("images", render.images),
+    "slots": _simple("slots", lambda docs: render.slots(docs, time.time())), "nodes": _nodes,
+    "list": _list, "show": _show, "events": _events, "logs": _logs, "config": _config,
+    "deploy": _act, "wait": _act, "destroy": _act,
+}  # fmt: skip
+
+__all__ = ["emit", "home_of", "run"]

@@ -1,0 +1,137 @@
+"""What a daemon knows of its site: frozen values that nothing needs to check again.
+
+`config.py` makes them from TOML; docs/config.md describes the keys, and a test holds the two
+together. Durations are seconds and sizes MiB, as the names' ends say.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wspilot.model import LeaseType
+
+DAY_S = 86400
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Terms of the walltime, in seconds (PROTOCOLS.md section 2)."""
+
+    launch_s: int = 60
+    """From the job's start to the pilot's first word."""
+    gather_s: int = 600
+    """How long slots that started wait for their sisters."""
+    propagate_s: int = 60
+    """Bringing images to the node."""
+    reserve_s: int = 30
+    """Making the node ready."""
+    boot_s: int = 120
+    """From a VM's creation to its guest's first word."""
+    pad_s: int = 0
+    """Extra time bought in advance, so that `extend` is granted at once."""
+    save_s: int = 120
+    """Saving or suspending at the end, where asked for."""
+    stop_s: int = 15
+    """Stopping VMs in order before they are ended."""
+    restore_s: int = 5
+    """Giving the node back."""
+    slack_s: int = 60
+    """What clocks and schedulers are late by."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A named network that leases get addresses from."""
+
+    name: str
+    cidr: str
+    """Its IPv4 range; the network's own address, the broadcast address and the gateway's are
+    never a guest's."""
+    way: str = "user"
+    """`user` (no rights needed) or `bridge`."""
+    bridge: str = ""
+    """The Linux bridge on the nodes, for way `bridge`."""
+    gateway: str = ""
+    """The guests' gateway, inside the range; where none is named the first address stays free."""
+    dns: tuple[str, ...] = ()
+    """Name servers that guests are told of."""
+    deny: tuple[str, ...] = ("169.254.0.0/16",)
+    """What guests may not reach."""
+    restrict: bool = True
+    """Guests on way `user` reach only each other."""
+
+    def spec(self) -> dict[str, Any]:
+        """What a VMM needs to know of it."""
+        prefix = ipaddress.ip_network(self.cidr).prefixlen
+        return {
+            "way": self.way,
+            "prefix": prefix,
+            "gateway": self.gateway,
+            "dns": list(self.dns),
+            "restrict": self.restrict,
+            "bridge": self.bridge,
+        }
+
+
+@dataclass(frozen=True)
+class Site:
+    """Everything a daemon needs to know about its site."""
+
+    spool: Path
+    """Directory shared with the nodes."""
+    store: Path
+    """Directory of the snapshot and its journal; may be a local disk."""
+    images_dir: Path
+    """The image repository, readable from the nodes."""
+    lrm: str = "local"
+    """`torque`, `slurm` or `local`."""
+    vmm: str = "sim"
+    """`xen`, `qemu` or `sim`."""
+    adapter: str = "sim"
+    """How a node is made ready: `balloon`, `none` or `sim`; default: what the VMM wants."""
+    node_python: str = ""
+    """Python on the nodes, 3.9 or newer; default: python3 (LRM local: the daemon's own)."""
+    default_image: str = "default"
+    """The image of requests and lease types that name none."""
+    jobs: str | None = None
+    """`per-workspace` or `per-node`; default: DESIGN.md section 5."""
+    idle_exit_s: int | None = None
+    """The daemon ends itself after this long with no lease and no client; default: never."""
+    keep_s: int = 7 * DAY_S
+    """How long ended leases and their files are kept."""
+    allow_root: bool = False
+    """Let a pilot run as root (labs)."""
+    guardian: bool = True
+    """Run a guardian beside each pilot."""
+    stop_share: float = 0.6
+    """The share of the grace period in which VMs are stopped."""
+    max_duration_s: int = 7 * DAY_S
+    """The longest lease."""
+    node_cpus: int | None = None
+    """Cores of the largest node: larger requests are refused."""
+    node_memory_mib: int | None = None
+    """Memory of the largest node: larger requests are refused."""
+    nodes: int | None = None
+    """How many nodes there are: larger requests are refused."""
+    poll_s: float = 15.0
+    """How often the batch system is asked."""
+    min_poll_s: float = 10.0
+    """And never more often than this."""
+    max_jobs: int = 200
+    """Cap on our jobs in the queue."""
+    budget: Budget = field(default_factory=Budget)
+    """Terms of the walltime."""
+    types: Mapping[str, LeaseType] = field(default_factory=dict)
+    """The catalogue, by name, in the file's order."""
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    """By name, in the file's order; the first is what `deploy --type` uses."""
+    lrm_settings: Mapping[str, Any] = field(default_factory=dict)
+    """The table [lrm.NAME] as written, for the driver."""
+    vmm_options: Mapping[str, Any] = field(default_factory=dict)
+    """Passed to the nodes' VMM: for sim `boot_s`, `stop_s`, `fail`; for qemu `accel`."""
+    source: str = "built-in defaults"
+    """Which file this is from."""
