@@ -102,6 +102,8 @@ def _content() -> Iterator[tuple[str, bytes]]:
 def _with_bytecode(content: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
     for name, raw in content:
         yield name, raw
+        if not name.endswith(".py"):
+            continue
         code = compile(raw, name, "exec", dont_inherit=True, optimize=0)
         # Unchecked: the source in the zip cannot change under it. Marshal's version 2 has no
         # references, which depend on what else the building process has in memory.

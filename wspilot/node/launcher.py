@@ -69,7 +69,7 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
         return 1
     started = []
     for argv in plan(job, settings, epoch, nodes):
-        child = _start(argv, launch.escapes(settings.start))
+        child = _start(argv, settings.start)
         started.append(child)
         if not launch.escapes(settings.start):
             children.append(child)
@@ -101,8 +101,18 @@ def claim(place: Path) -> int:
     raise FileExistsError(f"{place}: {MOST_EPOCHS} epochs")
 
 
-def _start(argv: Sequence[str], escape: bool) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=escape, cwd="/")
+def _start(argv: Sequence[str], prefix: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A pilot, or what starts the pilots. A pilot's TERM is blocked until it has its handler."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, () if prefix else [signal.SIGTERM])
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            start_new_session=launch.escapes(prefix),
+            cwd="/",
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _code(child: subprocess.Popen[bytes]) -> int:
