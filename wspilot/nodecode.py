@@ -1,6 +1,8 @@
 """The node code as one file: builds `wspilot-node.pyz`, and finds the one that is installed.
 
-Reproducible: the same sources give the same bytes, so that a job script can name it by its sha256.
+Reproducible: the same sources and Python give the same bytes, so that a job script can name it by
+its sha256. Beside each source lies its bytecode for the Python that builds (65 ms of every pilot's
+start); an interpreter of another version takes the source.
 Hatch loads this file by its path, before wspilot is installed: nothing but the standard library is
 imported at its top, and `hatchling` only where hatch is running.
 """
@@ -10,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import marshal
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +78,7 @@ def pack() -> bytes:
     buffer = io.BytesIO(SHEBANG)
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        for name, raw in sorted(_content()):
+        for name, raw in sorted(_with_bytecode(_content())):
             info = zipfile.ZipInfo(name, WHEN)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3
@@ -96,6 +99,18 @@ def _content() -> Iterator[tuple[str, bytes]]:
     yield "qemu/", b""  # zipimport finds a namespace package by its directory's entry alone
 
 
+def _with_bytecode(content: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    for name, raw in content:
+        yield name, raw
+        if not name.endswith(".py"):
+            continue
+        code = compile(raw, name, "exec", dont_inherit=True, optimize=0)
+        # Unchecked: the source in the zip cannot change under it. Marshal's version 2 has no
+        # references, which depend on what else the building process has in memory.
+        head = importlib.util.MAGIC_NUMBER + b"\1\0\0\0" + importlib.util.source_hash(raw)
+        yield f"{name}c", head + marshal.dumps(code, 2)
+
+
 def _qmp() -> Path:
     """Where qemu.qmp is installed; `qemu` is a namespace package, and so it stays in the zip."""
     spec = importlib.util.find_spec("qemu.qmp")
@@ -105,7 +120,9 @@ def _qmp() -> Path:
 
 
 try:
-    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+    from hatchling.builders.hooks.plugin.interface import (  # type: ignore[import-not-found, unused-ignore]
+        BuildHookInterface,
+    )
 except ImportError:  # not under hatch
     pass
 else:

@@ -306,3 +306,16 @@ def test_a_stopped_pilot_of_adapter_none_is_waited_for(make: Make) -> None:
     slot.wait(Kind.RELEASED)
     assert job.wait(10) == 0
     assert all(note.kind is not Kind.PREEMPTED for note in slot.heard)
+
+
+def test_a_sigterm_in_a_pilots_first_moment_is_not_lost(make: Make) -> None:
+    slot = make()
+    job = slot.launch()
+    end = time.monotonic() + 10
+    while not any(" pilot --spool" in line for line in slot.processes()):
+        assert time.monotonic() < end
+        time.sleep(0.002)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(10) == 0
+    slot.wait(Kind.RELEASED)
+    assert slot.wait(Kind.PREEMPTED).seq <= 3

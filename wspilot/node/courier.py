@@ -7,17 +7,16 @@ when its pilot is gone it ends.
 
 from __future__ import annotations
 
-import os
 import select
 import shutil
 import socket
-import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from wspilot.messages import HB, MAX_FILE, NEW, BadMessage, parse_order_name
+from wspilot.messages import NEW, parse_order_name
+from wspilot.node.files import put, read_private, sync
+from wspilot.node.values import dataclass
 from wspilot.node.wire import (
     ALIVE,
     COMMAND,
@@ -120,7 +119,7 @@ class Courier:
             stored.append((direction, name))
         try:
             if any(direction == NEW for direction, _ in stored):
-                _sync(self._where.spool / NEW)
+                sync(self._where.spool / NEW)
         except OSError as error:
             self._complain(f"the spool takes no messages: {error}")
             return
@@ -171,7 +170,7 @@ class Courier:
         except FileNotFoundError:
             self._seen.discard(name)
             return
-        except (BadMessage, OSError) as error:
+        except (ValueError, OSError) as error:
             self._complain(f"command {name[:60]} is not read: {error}")
             return
         self._eager_until = time.monotonic() + EAGER_FOR_S
@@ -213,50 +212,8 @@ class Courier:
             for name in names:
                 if outbox and (self._where.spool / "slots" / name.split("_")[1]).is_dir():
                     put(self._where.spool, NEW, name, read_private(outbox / name))
-                    _sync(self._where.spool / NEW)
+                    sync(self._where.spool / NEW)
                     (outbox / name).unlink()
-        except (OSError, IndexError, BadMessage) as error:
+        except (OSError, IndexError, ValueError) as error:
             if not isinstance(error, FileNotFoundError):
                 self._complain(f"the outbox is not delivered: {error}")
-
-
-def put(spool: Path, direction: str, name: str, raw: bytes) -> None:
-    """One file, complete or not at all. Raises OSError."""
-    draft = spool / "tmp" / f"{direction}-{name}"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        while raw:
-            raw = raw[os.write(fd, raw) :]
-        if direction != HB:
-            os.fsync(fd)
-    finally:
-        os.close(fd)
-    draft.rename(spool / direction / name)
-
-
-def read_private(path: Path) -> bytes:
-    """A regular file of ours, never through a link. Raises OSError, BadMessage."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid():
-            raise BadMessage("not a regular file of this user")
-        if info.st_size > MAX_FILE:
-            raise BadMessage(f"larger than {MAX_FILE} bytes")
-        raw = b""
-        while len(raw) <= MAX_FILE:
-            part = os.read(fd, MAX_FILE + 1)
-            if not part:
-                return raw
-            raw += part
-        raise BadMessage(f"larger than {MAX_FILE} bytes")
-    finally:
-        os.close(fd)
-
-
-def _sync(place: Path) -> None:
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -13,7 +13,6 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from wspilot.messages import NEW, Kind
@@ -26,6 +25,7 @@ from wspilot.node.places import Places
 from wspilot.node.proc import alive, now
 from wspilot.node.signing import Writer
 from wspilot.node.undo import Outcome, sweep, undo
+from wspilot.node.values import dataclass, field
 from wspilot.node.vmm.stale import state as process_state
 
 BEAT, FAREWELL = b".", b"!"

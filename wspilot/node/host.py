@@ -7,6 +7,7 @@ the next pilot use it too. `suspendable` says whether a suspended pilot may keep
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -71,7 +72,7 @@ class Sim:
 
     def intent(self, mib: int) -> Mapping[str, Any]:
         """See `HostAdapter`."""
-        file = self._places.keep / "sim-host.taken"
+        file = self._places.keep / f"sim-{os.urandom(4).hex()}.taken"
         return {"adapter": self.name, "mib": mib, "file": str(file)}
 
     async def reserve(self, entry: Mapping[str, Any]) -> int:

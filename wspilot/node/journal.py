@@ -14,11 +14,11 @@ import os
 import stat
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from wspilot.errors import WspilotError
+from wspilot.node.values import dataclass
 
 VERSION = 1
 MAX_BYTES = 4 * 1024 * 1024

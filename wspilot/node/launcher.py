@@ -7,26 +7,19 @@ this node and says `failed: restarted` under a pilot id of its own.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Optional
+from typing import Optional
 
-from wspilot.messages import NEW, Kind
 from wspilot.node import proc
-from wspilot.node.core import Settings, launch
-from wspilot.node.courier import put
-from wspilot.node.places import Places
-from wspilot.node.settings import read_key, read_slot
-from wspilot.node.signing import Writer
-from wspilot.node.undo import undo_others
+from wspilot.node.core import launch
+from wspilot.node.core.settings import Settings
+from wspilot.node.settings import read_slot
+from wspilot.node.values import dataclass
 
 MOST_EPOCHS = 1000
 
@@ -65,14 +58,18 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
     epoch = claim(job.place)
     nodes = launch.given(env, _node_file(env)) or (launch.own_node("", (), env, _host()),)
     if epoch > 1:
-        return _again(job, settings, epoch, nodes, env)
+        from wspilot.node import refusal  # dear, and needed by no launcher that starts something
+
+        return refusal.again(job, settings, epoch, launch.own_node("", nodes, env, _host()))
     why = launch.too_few(nodes, settings.nodes, settings.pack)
     if why:
-        _say_failed(job, epoch, launch.own_node("", nodes, env, _host()), why, True)
+        from wspilot.node import refusal
+
+        refusal.say_failed(job, epoch, launch.own_node("", nodes, env, _host()), why, True)
         return 1
     started = []
     for argv in plan(job, settings, epoch, nodes):
-        child = _start(argv, launch.escapes(settings.start))
+        child = _start(argv, settings.start)
         started.append(child)
         if not launch.escapes(settings.start):
             children.append(child)
@@ -104,42 +101,23 @@ def claim(place: Path) -> int:
     raise FileExistsError(f"{place}: {MOST_EPOCHS} epochs")
 
 
-def _start(argv: Sequence[str], escape: bool) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=escape, cwd="/")
+def _start(argv: Sequence[str], prefix: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A pilot, or what starts the pilots. A pilot's TERM is blocked until it has its handler."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, () if prefix else [signal.SIGTERM])
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            start_new_session=launch.escapes(prefix),
+            cwd="/",
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _code(child: subprocess.Popen[bytes]) -> int:
     code = child.wait()
     return 0 if code == 0 else 1
-
-
-def _again(
-    job: Job, settings: Settings, epoch: int, nodes: Sequence[str], env: Mapping[str, str]
-) -> int:
-    """A second start: repair this node, say so, end."""
-    node = launch.own_node("", nodes, env, _host())
-    places = Places(node, os.getuid())
-    limit = settings.budget.get("restore", 5.0)
-    outcome = undo_others(places, Path(), proc.boot_id(), limit)
-    places.tidy()
-    _say_failed(job, epoch, node, "restarted", not outcome.left, outcome.undone + outcome.left)
-    return 1
-
-
-def _say_failed(
-    job: Job, epoch: int, node: str, cause: str, clean: bool, causes: Sequence[str] = ()
-) -> None:
-    """One message under an own pilot id. Blocks: there is nothing here that could suffer."""
-    data: dict[str, Any] = {
-        "cause": cause,
-        "causes": list(causes),
-        "clean": clean,
-        "boot_id": proc.boot_id(),
-    }
-    writer = Writer(job.slot, node, epoch, read_key(job.place))
-    name, raw = writer.note(1, Kind.FAILED, time.time(), proc.now() - job.began, data)
-    put(job.spool, NEW, name, raw)
-    print(f"wspilot: slot {job.slot}, node {node}: {cause}", file=sys.stderr, flush=True)
 
 
 def _node_file(env: Mapping[str, str]) -> str:

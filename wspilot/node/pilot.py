@@ -15,7 +15,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from wspilot.node.host import HostAdapter
 from wspilot.node.places import Places, private
 from wspilot.node.post import Post
 from wspilot.node.signing import Writer
+from wspilot.node.values import dataclass
 from wspilot.node.vmm import probe_kvm
 from wspilot.node.vmm.base import VmEvent, Vmm, parse_spec
 from wspilot.text import clean

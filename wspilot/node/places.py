@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from wspilot.errors import Refused
+from wspilot.node.values import dataclass
 
 RUN_ROOT, KEEP_ROOT, HELPER_ROOT = Path("/tmp"), Path("/var/tmp"), Path("/run/wspilot")
 _TRIES = 20  # a neighbour may remove an empty parent between two of our steps

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 from wspilot.errors import NotFound, UsageError
-from wspilot.messages import BadMessage
-from wspilot.node.core import Settings, read_settings
-from wspilot.node.courier import read_private
+from wspilot.node.core.settings import Settings, read_settings
+from wspilot.node.files import read_private
 
 
 def read_slot(place: Path) -> Settings:
@@ -18,7 +17,7 @@ def read_slot(place: Path) -> Settings:
         return read_settings(json.loads(raw))
     except FileNotFoundError:
         raise NotFound(f"{place} has no pilot.json", "the slot has ended, or never was") from None
-    except (OSError, ValueError, BadMessage) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{place / 'pilot.json'}: {error}") from error
 
 
@@ -28,5 +27,5 @@ def read_key(place: Path) -> bytes:
         return bytes.fromhex(read_private(place / "key").decode().strip())
     except FileNotFoundError:
         raise NotFound(f"{place} has no key", "the slot has ended") from None
-    except (OSError, ValueError, BadMessage) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{place / 'key'}: {error}") from error

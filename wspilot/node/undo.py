@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from wspilot.node.host import open_adapter
 from wspilot.node.journal import Journal
 from wspilot.node.places import Places, remove_tree
 from wspilot.node.proc import alive
+from wspilot.node.values import dataclass
 from wspilot.node.vmm import kill_stale
 
 POLL_S = 0.05

@@ -7,10 +7,10 @@ that takes time is answered by an event, also when it fails or hits its time lim
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from wspilot.messages import Order
+from wspilot.node.values import dataclass, field
 
 # -- events
 

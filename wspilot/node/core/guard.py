@@ -6,8 +6,9 @@ stopped (with the whole job, or the machine), and says nothing about the pilot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
+
+from wspilot.node.values import dataclass, replace
 
 TICK_S = 0.5
 LATE_S = 0.75  # beyond its time, a tick proves nothing

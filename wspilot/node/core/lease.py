@@ -6,7 +6,6 @@ exit. What differs is what is told first and how much time there is.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Optional
 
 from wspilot.messages import Kind
@@ -15,6 +14,7 @@ from wspilot.node.core import vms
 from wspilot.node.core.events import Finish, GiveUpReserve, Restore
 from wspilot.node.core.state import Phase, State, Vm
 from wspilot.node.core.turn import Turn
+from wspilot.node.values import replace
 
 FLUSH_S = 10.0  # for the last word to reach the spool; beyond that it lies in the outbox
 MARGIN_S = 0.3  # of a grace period, kept for the outbox and the exit

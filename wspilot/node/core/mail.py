@@ -8,11 +8,11 @@ courier gets it again, under the same number, which the reader takes for a repea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from wspilot.messages import Kind
 from wspilot.node.core.events import Letter
+from wspilot.node.values import dataclass, replace
 
 MOST = 1000
 WINDOW = 32  # with the courier at one time: a hung one holds no more than these

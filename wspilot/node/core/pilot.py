@@ -7,7 +7,6 @@ lost; it needs no daemon for that (DESIGN.md section 9).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from wspilot.messages import Kind
@@ -16,6 +15,7 @@ from wspilot.node.core import events as e
 from wspilot.node.core import lease, orders, vms
 from wspilot.node.core.state import Phase, State
 from wspilot.node.core.turn import Turn
+from wspilot.node.values import replace
 
 
 def step(state: State, event: e.Event) -> tuple[State, tuple[e.Effect, ...]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from wspilot.messages import Kind
 from wspilot.model import VM_MOVES, Span, VmState, to_doc
 from wspilot.node.core.events import Effect
 from wspilot.node.core.state import Phase, State, Vm
+from wspilot.node.values import replace
 from wspilot.text import clean
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from wspilot.errors import UsageError
-from wspilot.node.vmm.base import Vmm
+
+if TYPE_CHECKING:
+    from wspilot.node.vmm.base import Vmm
 
 
 def open_vmm(name: str, options: Mapping[str, Any]) -> Vmm:
