@@ -33,9 +33,9 @@ def run(args: Args) -> int:
     with Interrupts() as interrupts:
         try:
             guests = choose("sim" if args.sim else args.vmm or "", say)
-            say(f"guests: {guests.words}")
             stage = Stage(guests, interrupts)
             try:
+                say(f"guests: {guests.words}")
                 return _play(args, stage, guests, ensemble, path)
             finally:
                 interrupts.ignore()

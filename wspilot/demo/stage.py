@@ -84,12 +84,13 @@ class Stage:
 
     def close(self) -> str:
         """End all of it within time limits; in words what could not be ended."""
+        in_order = False
         with contextlib.suppress(WspilotError):
-            self._destroy()
+            in_order = self._destroy()
         slots = self._slots()
-        if self._daemon is not None:
-            self._end(self._daemon, STOP_S)
-        _until(lambda: not self._ours(slots), QUIET_S)
+        self._end(self._daemon, STOP_S)
+        if in_order:
+            _until(lambda: not self._ours(slots), QUIET_S)
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._ours(slots):
                 with contextlib.suppress(OSError):
@@ -103,11 +104,12 @@ class Stage:
         left = [f"pid {pid}" for pid in self._ours(slots)]
         return ", ".join(left + ([str(self.home)] if self.home.exists() else []))
 
-    def _destroy(self) -> None:
+    def _destroy(self) -> bool:
+        """Whether the daemon confirmed the end of every lease."""
         if self._daemon is None or self._daemon.poll() is not None:
-            return
+            return False
         self.call("destroy", {"all": True, "token": secrets.token_hex(16)})
-        _until(lambda: not self.call("list", {})["workspaces"], DESTROY_S)
+        return _until(lambda: not self.call("list", {})["workspaces"], DESTROY_S)
 
     def _slots(self) -> list[str]:
         with contextlib.suppress(OSError):
