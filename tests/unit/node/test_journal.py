@@ -85,6 +85,15 @@ def test_a_held_lock_keeps_others_out_and_a_guardian_inherits_it(places: Places)
     other.close()
 
 
+def test_a_journal_removed_while_its_lock_was_waited_for_is_none(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(places)
+    journal.close()
+    monkeypatch.setattr("fcntl.flock", lambda *_: journal.path.unlink())
+    assert take(journal.path, os.getuid()) is None
+
+
 def test_a_journal_of_another_owner_or_behind_a_link_is_refused(places: Places) -> None:
     journal = opened(places)
     journal.close()
