@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ class Leasing:
         images: Path | None = None,
     ) -> None:
         self.cluster, self._install = cluster, install
+        self.path = ""  # put before PATH by who wants to stand in for a command
         self.home = cluster.user.home / name
         self.home.mkdir(mode=0o700)
         self._site = self.home / "site.toml"
@@ -70,6 +72,8 @@ class Leasing:
     def run(self, *argv: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """The command line, whatever its exit code."""
         env = {"WSPILOT_HOME": str(self.home), "XDG_RUNTIME_DIR": ""}
+        if self.path:
+            env["PATH"] = f"{self.path}:{self.cluster.env['PATH']}"
         return self.cluster.run(
             [self._install.wspilot, *argv], env=env, timeout=timeout, check=False
         )
@@ -122,9 +126,6 @@ class Leasing:
     def events(self) -> list[str]:
         return [event["text"] for event in self.cli("events")["events"]]
 
-    def kill_daemon(self, pid: int) -> None:
-        os.kill(pid, 9)
-
     def log(self) -> str:
         """The end of the daemon's log and of every job's output, for a failed assertion."""
         paths = [self.home / "log/daemon.log", *self.home.glob("spool/slots/*/*.out")]
@@ -132,13 +133,22 @@ class Leasing:
             f"\n== {path}\n{path.read_text()[-3000:]}" for path in paths if path.exists()
         )
 
+    def daemon_pid(self) -> int:
+        """The pid in the home's lock record."""
+        return int(json.loads((self.home / "lock.json").read_text())["pid"])
+
+    def end_daemon(self, number: int = signal.SIGTERM) -> None:
+        """End the daemon (SIGKILL: in mid-work)."""
+        pid = self.daemon_pid()
+        os.kill(pid, number)
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not Path(f"/proc/{pid}").exists(), f"the daemon does not end{self.log()}"
+
     def stop(self) -> None:
         """End the daemon and check that no job, process or spool entry of ours is left."""
-        record = json.loads((self.home / "lock.json").read_text())
-        os.kill(record["pid"], 15)
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{record['pid']}").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        self.end_daemon()
         running = {
             id: state
             for id, state in self.cluster.jobs().items()

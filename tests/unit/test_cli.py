@@ -256,6 +256,22 @@ def test_a_closed_pipe_is_quiet(cli: Cli) -> None:
     assert done.stderr == b"" and done.stdout.strip() in (b"0", b"1")
 
 
+def test_a_full_disk_under_stdout_is_an_error_in_words(cli: Cli) -> None:
+    env = {**os.environ, "WSPILOT_HOME": str(cli.home)}
+    with open("/dev/full", "wb") as full:
+        argv = [sys.executable, "-m", "wspilot", "list"]
+        done = subprocess.run(argv, env=env, stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert done.returncode == 1
+    assert b"No space left" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_home_that_cannot_be_made_is_an_error_in_words(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--home", "/proc/nope", "daemon", "--detach"]) == 1
+    assert "/proc/nope" in capsys.readouterr().err
+
+
 def test_interrupt_ends_a_wait_cleanly(cli: Cli) -> None:
     cli.api.answers["wait"] = lambda _: TimedOut("not yet")
     env = {**os.environ, "WSPILOT_HOME": str(cli.home)}

@@ -28,8 +28,19 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the flush at exit would complain again
-        return 1
+        return _mute()
+    except OSError as error:  # a home that cannot be made, a full disk under stdout
+        print(f"wspilot: {clean(str(error), 1000)}", file=sys.stderr)
+        return _mute()
+
+
+def _mute() -> int:
+    """What could not be written is not tried again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _run(words: list[str]) -> int:

@@ -57,10 +57,10 @@ def _what(args: Args) -> dict[str, Any]:
     for option in ("image", "count"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option} goes with --type, not with a file")
-    return {**named, "ensemble": _toml(Path(args.file))}
+    return {**named, "ensemble": read_ensemble(Path(args.file))}
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def read_ensemble(path: Path) -> dict[str, Any]:
     """An ensemble file; a pipe will do. What it asks for is judged by the daemon."""
     import tomllib
 

@@ -134,7 +134,7 @@ class Courier:
 
     def _make_cmd(self) -> None:
         """Ours to make, before `started` says that commands are welcome."""
-        if self._open or self._where.cmd is None:
+        if self._open or self._where.cmd is None or time.monotonic() < self._list_at:
             return
         try:
             (self._where.spool / "cmd" / self._where.cmd).mkdir(mode=0o700)
@@ -142,6 +142,7 @@ class Courier:
             pass
         except OSError as error:
             self._complain(f"cmd/{self._where.cmd} cannot be made: {error}")
+            self._list_at = time.monotonic() + LIST_S  # a spool that is gone is not asked in a loop
             return
         self._open = True
 

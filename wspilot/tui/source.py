@@ -1,0 +1,48 @@
+"""Where updates come from and where requests go: a daemon's socket, or the canned site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from wspilot.client import Client, Update
+from wspilot.errors import NoDaemon
+
+
+class Source(Protocol):
+    """One connection at a time; `updates` begins a new one."""
+
+    place: str
+
+    def updates(self) -> AsyncIterator[Update]:
+        """A snapshot, then deltas. Raises WspilotError when it ends."""
+        ...
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One request. Raises WspilotError."""
+        ...
+
+
+class ClientSource:
+    """The daemon of a home."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._client: Client | None = None
+        self.place = str(home)
+
+    async def updates(self) -> AsyncIterator[Update]:
+        client = await Client.open(self._home)
+        self._client = client
+        try:
+            async for update in client.subscribe():
+                yield update
+        finally:
+            self._client = None
+            await client.close()
+
+    async def call(self, method: str, **params: Any) -> dict[str, Any]:
+        if self._client is None:
+            raise NoDaemon("there is no connection to the daemon", "it is tried again by itself")
+        return await self._client.call(method, **params)
