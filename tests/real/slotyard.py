@@ -62,9 +62,10 @@ class Slot:
 
     # -- starting and ending
 
-    def launch(self, nodes: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    def launch(self, nodes: tuple[str, ...] = (), **env: str) -> subprocess.Popen[bytes]:
         """What the job script does."""
-        env = {"PATH": "/usr/bin:/bin", "WSPILOT_LOCAL_NODES": ",".join(nodes or (self.node,))}
+        names = ",".join(nodes or (self.node,))
+        env = {"PATH": "/usr/bin:/bin", "WSPILOT_LOCAL_NODES": names, **env}
         argv = [self.python, str(self.zipapp), "launch", "--spool", str(self.spool)]
         with open(self.place / "job.out", "ab") as output:
             child = subprocess.Popen(
@@ -110,6 +111,11 @@ class Slot:
         roots = [Path(f"/{top}/wspilot-{os.getuid()}") for top in ("tmp", "var/tmp")]
         return [path for root in roots for path in root.glob(f"{self.node}*/**/*")]
 
+    def output(self) -> str:
+        """What launcher and pilots wrote, with the pilots' own logs."""
+        logs = [self.place / "job.out", *sorted(self.place.glob("pilot-*.log"))]
+        return "\n".join(path.read_text() for path in logs)
+
     # -- the daemon's part
 
     def listen(self) -> None:
@@ -130,7 +136,7 @@ class Slot:
                 if note.kind is kind and where(note):
                     return note
             if time.monotonic() > end:
-                output = (self.place / "job.out").read_text()
+                output = self.output()
                 raise AssertionError(f"no {kind.value}; heard {self.kinds()}\n{output}")
             time.sleep(0.01)
 

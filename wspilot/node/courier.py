@@ -7,6 +7,7 @@ when its pilot is gone it ends.
 
 from __future__ import annotations
 
+import math
 import select
 import shutil
 import socket
@@ -31,6 +32,7 @@ from wspilot.node.wire import (
 
 LIST_S, EAGER_S, EAGER_FOR_S = 1.0, 0.2, 10.0
 LOGS_S = 5.0
+OUTBOX_S = 30.0
 RETRY_S = 1.0
 ALIVE_S = 1.0
 
@@ -59,7 +61,7 @@ class Courier:
         self._open = self._quitting = False
         self._eager_until = time.monotonic() + EAGER_FOR_S
         self._list_at = self._alive_at = self._retry_at = self._logs_at = 0.0
-        self._outbox_due = where.outbox is not None
+        self._outbox_at = 0.0 if where.outbox is not None else math.inf
 
     def run(self) -> None:
         """The whole life of the process."""
@@ -187,8 +189,8 @@ class Courier:
         if now >= self._logs_at:
             self._logs_at = now + LOGS_S
             self._copy_logs()
-        if self._outbox_due and not self._pending:
-            self._outbox_due = False
+        if now >= self._outbox_at and not self._pending:
+            self._outbox_at = now + OUTBOX_S
             self._carry_outbox()
 
     def _copy_logs(self) -> None:

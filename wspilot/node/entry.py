@@ -14,11 +14,12 @@ from wspilot.errors import UsageError
 from wspilot.messages import NODE_RE, SLOT_RE
 from wspilot.node.core import launch
 from wspilot.node.host import open_adapter
-from wspilot.node.pilot import Pilot, Site
+from wspilot.node.pilot import Pilot
 from wspilot.node.places import Places
 from wspilot.node.settings import read_key, read_slot
 from wspilot.node.signing import Writer
 from wspilot.node.vmm import open_vmm
+from wspilot.node.work import Site, host_options
 
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "WSPILOT_LOCAL_JOB")
 
@@ -36,18 +37,20 @@ def run_pilot(
     if not re.fullmatch(NODE_RE, node):
         raise UsageError(f"{node!r:.80} is not a node's name")
     places = Places(node, os.getuid())
-    options = settings.vmm_options.get("host")
     site = Site(
         settings=settings,
         spool=spool,
         writer=Writer(slot, node, epoch, key),
         places=places,
         vmm=open_vmm(settings.vmm, settings.vmm_options),
-        host=open_adapter(settings.adapter, places, options if isinstance(options, dict) else {}),
+        host=open_adapter(settings.adapter, places, host_options(settings)),
         age_s=age_s,
         job=next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), ""),
     )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log = logging.getLogger("wspilot")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    logging.raiseExceptions = False
     gc.collect()
     gc.freeze()  # shared with courier and guardian for ever: the collector must not touch it
     return asyncio.run(_run(site))

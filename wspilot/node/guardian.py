@@ -175,7 +175,7 @@ class Guardian:
 def leave(places: Places, name: str, raw: bytes) -> None:
     """Put a finished message into the node's outbox, complete or not at all. Raises OSError."""
     places.make(places.outbox)
-    draft = places.outbox / f".{name}"
+    draft = places.outbox / f"{name}.part"
     fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         os.write(fd, raw)

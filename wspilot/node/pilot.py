@@ -1,4 +1,4 @@
-"""The pilot's shell: feeds events into the pure core and carries its effects out.
+"""The pilot's shell: feeds events into the pure core, speaks for it, and guards its neighbours.
 
 asyncio, no threads. Everything that may hang is another process (the courier) or has a time limit.
 Nothing that an effect does can end the pilot: what it raises becomes an event.
@@ -14,45 +14,46 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from wspilot.errors import WspilotError
 from wspilot.messages import HB, NEW, BadMessage, Kind, cmd_dir, parse_order_name, read_order
-from wspilot.node import core, guardian, journal, proc, undo
+from wspilot.node import guardian, journal, proc, undo
 from wspilot.node.core import events as e
+from wspilot.node.core.lease import wake_at
+from wspilot.node.core.pilot import step
+from wspilot.node.core.state import State
 from wspilot.node.courier import Round
-from wspilot.node.host import HostAdapter
 from wspilot.node.places import Places, private
 from wspilot.node.post import Post
 from wspilot.node.signing import Writer
-from wspilot.node.values import dataclass
-from wspilot.node.vmm import probe_kvm
-from wspilot.node.vmm.base import VmEvent, Vmm, parse_spec
+from wspilot.node.work import Site, Work, host_options
 from wspilot.text import clean
 
 TICK_S = 1.0
 DOUBT_S = 10.0  # a command that cannot be verified may still be arriving on a network filesystem
-DESTROY_S = 30.0  # beyond the grace: a VMM that has not answered by then never will
+LOG_BYTES = 1 << 20
 GUARDIANS = 3  # a guardian that dies is replaced this often
 
 log = logging.getLogger("wspilot")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where this pilot stands and with what it works."""
+class LocalLog(logging.FileHandler):
+    """The pilot's own log: node-local, bounded, and copied to the spool by the courier."""
 
-    settings: core.Settings
-    spool: Path
-    writer: Writer
-    places: Places
-    vmm: Vmm
-    host: HostAdapter
-    age_s: float
-    job: str = ""
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._left = LOG_BYTES
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, while there is room."""
+        self._left -= len(record.getMessage()) + 40
+        if self._left > 0:
+            super().emit(record)
 
 
 class Pilot:
@@ -61,19 +62,15 @@ class Pilot:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._events: asyncio.Queue[e.Event] = asyncio.Queue()
-        self._tasks: dict[asyncio.Task[None], str] = {}
         self._names: dict[str, int] = {}
         self._doubted: dict[str, float] = {}
-        self._reserve: asyncio.Task[None] | None = None
         self._finish: e.Finish | None = None
         self._guardian: socket.socket | None = None
         self._guardians = 0
         self._next_byte = 0.0
         writer, settings = site.writer, site.settings
         began = proc.now() - site.age_s
-        self._state = core.State(
-            settings, began, writer.epoch, int(writer.pilot[:8], 16) / 0xFFFFFFFF
-        )
+        self._state = State(settings, began, writer.epoch, int(writer.pilot[:8], 16) / 0xFFFFFFFF)
         self._rundir = site.places.rundir(writer.pilot)
         self._boot = proc.boot_id()
         self._where = Round(
@@ -95,6 +92,7 @@ class Pilot:
     async def run(self) -> int:
         """From the journal to the exit."""
         self._journal = self._open_journal()
+        self._work = Work(self._site, self._journal, self._rundir, self._boot, self._say)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: self._say(e.Term(proc.now())))
         for other in (signal.SIGINT, signal.SIGHUP):
@@ -113,7 +111,7 @@ class Pilot:
         self._events.put_nowait(event)
 
     async def _next(self) -> e.Event:
-        at = core.wake_at(self._state)
+        at = wake_at(self._state)
         wait = TICK_S if at is None else min(TICK_S, max(0.0, at - proc.now()))
         self._look_after()
         try:
@@ -122,7 +120,7 @@ class Pilot:
             return e.Tick(proc.now())
 
     def _step(self, event: e.Event) -> None:
-        self._state, effects = core.step(self._state, event)
+        self._state, effects = step(self._state, event)
         for effect in effects:
             try:
                 self._do(effect)
@@ -176,25 +174,10 @@ class Pilot:
                 effect.seq, Kind.HEARTBEAT, effect.wall, effect.mono, effect.data
             )
             self._post.put(HB, name, raw)
-        elif isinstance(effect, e.Reserve):
-            self._reserve = self._task("reserve", self._do_reserve(effect.limit_s))
-        elif isinstance(effect, e.GiveUpReserve):
-            if self._reserve is not None:
-                self._reserve.cancel()
-        elif isinstance(effect, e.Create):
-            self._task(f"create {effect.vm}", self._create(effect))
-        elif isinstance(effect, e.Destroy):
-            self._task(f"destroy {effect.vm}", self._destroy(effect))
-        elif isinstance(effect, e.Restore):
-            self._task("restore", self._restore(effect.limit_s))
         elif isinstance(effect, e.Finish):
             self._finish = effect
-
-    def _task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.ensure_future(work)
-        self._tasks[task] = name
-        task.add_done_callback(lambda done: self._tasks.pop(done, None))
-        return task
+        else:
+            self._work.begin(effect)
 
     def _send(self, letter: e.Letter) -> None:
         name, raw = self._site.writer.note(
@@ -203,90 +186,6 @@ class Pilot:
         self._names[name] = letter.seq
         log.info("%d %s %s", letter.seq, letter.kind, letter.data)
         self._post.put(NEW, name, raw)
-
-    async def _do_reserve(self, limit_s: float) -> None:
-        site, journal = self._site, self._journal
-        kvm, taken = None, 0
-        try:
-            left = undo.undo_others(
-                site.places, journal.path, self._boot, site.settings.budget.get("restore", 5.0)
-            )
-            if left.left:
-                self._say(e.ReserveFailed(proc.now(), "dirty: " + "; ".join(left.left), False))
-                return
-            if not site.settings.repair:
-                site.vmm.check()
-                entry = site.host.intent(site.settings.take_mib)
-                journal.intend("reserve", entry)
-                kvm = await self._probe()
-                taken = await asyncio.wait_for(site.host.reserve(entry), limit_s)
-        except asyncio.CancelledError:
-            self._say(e.ReserveFailed(proc.now(), "given up"))
-        except asyncio.TimeoutError:
-            cause = f"the node was not made ready within {limit_s:g} s"
-            self._say(e.ReserveFailed(proc.now(), cause))
-        except Exception as error:
-            self._say(e.ReserveFailed(proc.now(), f"reserve: {_words(error)}"))
-        else:
-            self._say(e.Reserved(proc.now(), taken, kvm, left.undone))
-
-    async def _probe(self) -> bool | None:
-        """Does KVM work here? Known of this boot, or tried; None where nobody asks."""
-        site = self._site
-        known = site.settings.kvm.get(site.writer.node)
-        return await probe_kvm(site.vmm, site.settings.vmm_options, known, self._boot)
-
-    async def _create(self, effect: e.Create) -> None:
-        site, key = self._site, f"vm:{effect.vm}"
-        try:
-            spec = parse_spec(effect.data)
-            identity = site.vmm.intent(spec, self._rundir)
-            self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
-            console = self._rundir / f"console-{spec.id}.log"
-            handle = await asyncio.wait_for(
-                site.vmm.create(spec, self._rundir, console, self._on_vm), effect.limit_s
-            )
-            if key in self._journal.entries:
-                entry = {"vmm": site.vmm.name, "identity": dict(handle.identity)}
-                self._journal.intend(key, entry)
-        except Exception as error:
-            with contextlib.suppress(OSError):
-                self._journal.settle(key)
-            cause = "it did not start in time" if isinstance(error, asyncio.TimeoutError) else ""
-            self._say(e.CreateFailed(proc.now(), effect.vm, cause or _words(error)))
-        else:
-            self._say(e.Created(proc.now(), effect.vm))
-
-    def _on_vm(self, event: VmEvent) -> None:
-        self._say(e.VmSaid(proc.now(), event.vm, event.kind.value, event.text))
-
-    async def _destroy(self, effect: e.Destroy) -> None:
-        try:
-            limit = effect.grace_s + DESTROY_S
-            await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
-            if not any(name == f"create {effect.vm}" for name in self._tasks.values()):
-                self._journal.settle(f"vm:{effect.vm}")
-        except Exception as error:
-            self._say(e.DestroyFailed(proc.now(), effect.vm, _words(error)))
-        else:
-            self._say(e.Destroyed(proc.now(), effect.vm))
-
-    async def _restore(self, limit_s: float) -> None:
-        """VMs that are left are killed; then the journal is undone, rundir and all."""
-        site = self._site
-        try:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(site.vmm.close(), limit_s / 2)
-            outcome = undo.undo(
-                self._journal, site.places, self._boot, _host_options(site.settings)
-            )
-        except Exception as error:
-            self._say(e.RestoreFailed(proc.now(), _words(error)))
-            return
-        if outcome.left:
-            self._say(e.RestoreFailed(proc.now(), "; ".join(outcome.left)))
-        else:
-            self._say(e.Restored(proc.now(), outcome.undone))
 
     # -- processes
 
@@ -314,6 +213,8 @@ class Pilot:
         places.make(self._rundir.parent)
         private(self._rundir, places.uid)
         (self._rundir / "boot").write_text(self._boot)
+        # Never on the job's own output: that file may lie on the filesystem that hangs.
+        log.addHandler(LocalLog(self._rundir / f"pilot-{self._site.writer.node}.log"))
 
     def _start_guardian(self) -> None:
         site = self._site
@@ -336,7 +237,7 @@ class Pilot:
             where=self._where,
             suspendable=site.host.suspendable,
             restore_s=site.settings.budget.get("restore", 5.0),
-            options=_host_options(site.settings),
+            options=host_options(site.settings),
             title=self._title,
         )
         self._guardian = guardian.start(ward)
@@ -373,8 +274,7 @@ class Pilot:
             except (OSError, WspilotError) as error:
                 log.error("outbox: %s", error)
         self._end_guardian(guardian.FAREWELL)
-        for task in list(self._tasks):
-            task.cancel()
+        self._work.cancel()
         await self._post.close(min(1.0, finish.flush_s))
         self._rest()
         self._site.places.tidy()
@@ -404,17 +304,6 @@ class Pilot:
             "adapter": settings.adapter,
             "vmm": settings.vmm,
         }
-
-
-def _host_options(settings: core.Settings) -> Mapping[str, Any]:
-    options = settings.vmm_options.get("host")
-    return options if isinstance(options, Mapping) else {}
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, WspilotError):
-        return f"{error.message} ({error.hint})" if error.hint else error.message
-    return clean(str(error), 300) or type(error).__name__
 
 
 def _again(work: Callable[[], T]) -> T:

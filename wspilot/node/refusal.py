@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from wspilot.messages import NEW, Kind
@@ -21,14 +20,14 @@ from wspilot.node.launcher import Job
 from wspilot.node.places import Places
 from wspilot.node.settings import read_key
 from wspilot.node.signing import Writer
-from wspilot.node.undo import undo_others
+from wspilot.node.undo import wait_others
 
 
 def again(job: Job, settings: Settings, epoch: int, node: str) -> int:
     """A second start: repair this node, say so, end."""
     places = Places(node, os.getuid())
     limit = settings.budget.get("restore", 5.0)
-    outcome = undo_others(places, Path(), proc.boot_id(), limit)
+    outcome = wait_others(places, proc.boot_id(), limit)
     places.tidy()
     say_failed(job, epoch, node, "restarted", not outcome.left, outcome.undone + outcome.left)
     return 1

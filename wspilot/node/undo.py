@@ -31,6 +31,15 @@ class Outcome:
     undone: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     vms: tuple[str, ...] = ()
+    waits: bool = False  # a guardian is still at work: ask again
+
+    def __add__(self, other: Outcome) -> Outcome:
+        return Outcome(
+            self.undone + other.undone,
+            self.left + other.left,
+            self.vms + other.vms,
+            self.waits or other.waits,
+        )
 
 
 def undo(
@@ -80,39 +89,45 @@ def sweep(journal: Journal) -> None:
         journal.remove()
 
 
-def undo_others(places: Places, mine: Path, boot_id: str, limit_s: float) -> Outcome:
+def undo_others(places: Places, mine: Path, boot_id: str) -> Outcome:
     """Undo what earlier pilots left on this node.
 
-    A journal whose lock is held while its pilot is dead has a guardian at work: it is waited for,
-    at most `limit_s` in all. One whose pilot lives is a neighbour's.
+    A journal whose lock is held while its pilot is dead has a guardian at work (`waits`). One whose
+    pilot lives is a neighbour's.
     """
-    end = time.monotonic() + limit_s
     total = Outcome()
     for path in sorted(places.keep.glob("*.journal")):
         if path != mine:
-            one = _undo_other(path, places, boot_id, end)
-            total = Outcome(total.undone + one.undone, total.left + one.left, total.vms + one.vms)
+            total += _undo_other(path, places, boot_id)
     return total
 
 
-def _undo_other(path: Path, places: Places, boot_id: str, end: float) -> Outcome:
+def wait_others(places: Places, boot_id: str, limit_s: float) -> Outcome:
+    """The same, waiting for guardians at most `limit_s`. Blocks: for those who guard nothing."""
+    end, total = time.monotonic() + limit_s, Outcome()
     while True:
-        try:
-            journal = journals.take(path, places.uid)
-        except (OSError, WspilotError) as error:
-            return Outcome(left=(f"{path.name}: {error}",))
-        if journal is not None:
-            try:
-                outcome = undo(journal, places, boot_id)
-                sweep(journal)
-                return outcome
-            finally:
-                journal.close()
-        if not path.exists() or _neighbour(path):
-            return Outcome()
-        if time.monotonic() > end:
-            return Outcome(left=(f"{path.name}: its guardian is still at work",))
+        one = undo_others(places, Path(), boot_id)
+        if not one.waits or time.monotonic() >= end:
+            return Outcome(total.undone, (), total.vms) + one
+        total += one
         time.sleep(POLL_S)
+
+
+def _undo_other(path: Path, places: Places, boot_id: str) -> Outcome:
+    try:
+        journal = journals.take(path, places.uid)
+    except (OSError, WspilotError) as error:
+        return Outcome(left=(f"{path.name}: {error}",))
+    if journal is not None:
+        try:
+            outcome = undo(journal, places, boot_id)
+            sweep(journal)
+            return outcome
+        finally:
+            journal.close()
+    if not path.exists() or _neighbour(path):
+        return Outcome()
+    return Outcome(left=(f"{path.name}: its guardian is still at work",), waits=True)
 
 
 def _neighbour(path: Path) -> bool:

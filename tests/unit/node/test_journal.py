@@ -11,7 +11,7 @@ from wspilot.errors import Refused, WspilotError
 from wspilot.node import journal as journals
 from wspilot.node.journal import Journal, create, parse, take
 from wspilot.node.places import Places
-from wspilot.node.undo import RUNDIR, sweep, undo, undo_others
+from wspilot.node.undo import RUNDIR, Outcome, sweep, undo, undo_others, wait_others
 
 BOOT = "boot-1"
 
@@ -85,6 +85,15 @@ def test_a_held_lock_keeps_others_out_and_a_guardian_inherits_it(places: Places)
     other.close()
 
 
+def test_a_journal_removed_while_its_lock_was_waited_for_is_none(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(places)
+    journal.close()
+    monkeypatch.setattr("fcntl.flock", lambda *_: journal.path.unlink())
+    assert take(journal.path, os.getuid()) is None
+
+
 def test_a_journal_of_another_owner_or_behind_a_link_is_refused(places: Places) -> None:
     journal = opened(places)
     journal.close()
@@ -103,7 +112,7 @@ def test_the_next_pilot_undoes_what_it_can_lock(places: Places, tmp_path: Path) 
     journal.intend(RUNDIR, {"path": str(rundir)})
     journal.intend("vm:v1", vm(tmp_path))
     journal.close()
-    outcome = undo_others(places, Path(), BOOT, 0.1)
+    outcome = undo_others(places, Path(), BOOT)
     assert outcome.undone == ("VM v1 ended",) and outcome.vms == ("v1",) and not outcome.left
     assert not (tmp_path / "v1.sim").exists() and not rundir.exists()
     assert not journal.path.exists()
@@ -113,14 +122,16 @@ def test_a_living_pilots_journal_is_a_neighbours(places: Places) -> None:
     path = places.journal("a" * 8, "p" * 8)
     places.make(path.parent)
     journal = create(path, {"boot": BOOT, "pid": os.getpid(), "start": None})
-    assert undo_others(places, Path(), BOOT, 5.0) == undo_others(places, path, BOOT, 5.0)
+    assert undo_others(places, Path(), BOOT) == Outcome()
     journal.close()
 
 
 def test_a_guardian_at_work_is_waited_for_and_then_named(places: Places) -> None:
     journal = opened(places)
-    assert "guardian" in undo_others(places, Path(), BOOT, 0.1).left[0]
+    assert undo_others(places, Path(), BOOT).waits
+    assert "guardian" in wait_others(places, BOOT, 0.1).left[0]
     journal.close()
+    assert wait_others(places, BOOT, 0.1) == Outcome()
 
 
 def test_entries_of_another_boot_are_void_but_their_files_go(

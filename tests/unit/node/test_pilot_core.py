@@ -67,6 +67,13 @@ def test_a_missing_command_is_waited_for_not_for_ever() -> None:
     assert t.later(0.1).said("answer")
 
 
+def test_a_command_never_overtakes_one_that_waits() -> None:
+    t = Talk().begin().create().order(Verb.DESTROY, vm="v1").later(6)
+    assert not t.said("answer")
+    t >> e.Reserved(t.now)
+    assert [answer["ok"] for answer in t.said("answer")] == [True, True]
+
+
 def test_release_waits_for_nothing() -> None:
     t = Talk().ready().order(Verb.RELEASE, seq=9)
     assert t.said("answer")[0]["ok"] and t.asked(e.Restore)
@@ -346,6 +353,6 @@ def test_a_hung_courier_gets_a_window_and_logs_are_dropped_first() -> None:
 
 def test_the_mailbox_drops_states_before_answers() -> None:
     box = Mailbox()
-    for kind in (Kind.ANSWER, Kind.VM, *[Kind.ANSWER] * MOST):
+    for kind in (Kind.ANSWER, Kind.VM, *[Kind.ANSWER] * (MOST - 1)):
         box = box.post(kind, 0, 0, {})
     assert all(letter.kind == "answer" for letter in box.waiting)

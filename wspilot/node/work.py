@@ -1,0 +1,192 @@
+"""What a pilot does to its node, each step with a time limit: reserve, create, destroy, restore.
+
+Every effect that begins here ends in exactly one event, whatever it raises, also when it is
+cancelled; and every step stands in the undo journal before it is taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from wspilot.errors import WspilotError
+from wspilot.node import proc, undo
+from wspilot.node.core import events as e
+from wspilot.node.core.settings import Settings
+from wspilot.node.host import HostAdapter
+from wspilot.node.journal import Journal
+from wspilot.node.places import Places
+from wspilot.node.signing import Writer
+from wspilot.node.values import dataclass
+from wspilot.node.vmm import probe_kvm
+from wspilot.node.vmm.base import VmEvent, Vmm, parse_spec
+from wspilot.text import clean
+
+DESTROY_S = 30.0  # beyond the grace: a VMM that has not answered by then never will
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where this pilot stands and with what it works."""
+
+    settings: Settings
+    spool: Path
+    writer: Writer
+    places: Places
+    vmm: Vmm
+    host: HostAdapter
+    age_s: float
+    job: str = ""
+
+
+class Work:
+    """The hands of one pilot. `say` takes the events."""
+
+    def __init__(
+        self,
+        site: Site,
+        journal: Journal,
+        rundir: Path,
+        boot_id: str,
+        say: Callable[[e.Event], None],
+    ) -> None:
+        self._site, self._journal, self._rundir, self._boot = site, journal, rundir, boot_id
+        self._say = say
+        self._tasks: dict[asyncio.Task[None], str] = {}
+        self._reserve: asyncio.Task[None] | None = None
+
+    def begin(self, effect: e.Effect) -> None:
+        """Start carrying out an effect."""
+        if isinstance(effect, e.Reserve):
+            self._reserve = self._task("reserve", self._do_reserve(effect.limit_s))
+            self._reserve.add_done_callback(self._given_up)
+        elif isinstance(effect, e.GiveUpReserve):
+            if self._reserve is not None:
+                self._reserve.cancel()
+        elif isinstance(effect, e.Create):
+            self._task(f"create {effect.vm}", self._create(effect))
+        elif isinstance(effect, e.Destroy):
+            self._task(f"destroy {effect.vm}", self._destroy(effect))
+        elif isinstance(effect, e.Restore):
+            self._task("restore", self._restore(effect.limit_s))
+
+    def cancel(self) -> None:
+        """Whatever still runs is no longer wanted."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    def _task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks[task] = name
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+        return task
+
+    def _given_up(self, task: asyncio.Task[None]) -> None:
+        """Cancelled, perhaps before its first step: it could not say so itself."""
+        if task.cancelled():
+            self._say(e.ReserveFailed(proc.now(), "given up"))
+
+    async def _do_reserve(self, limit_s: float) -> None:
+        site, journal = self._site, self._journal
+        kvm, taken = None, 0
+        try:
+            left = await self._undo_others()
+            if left.left:
+                self._say(e.ReserveFailed(proc.now(), "dirty: " + "; ".join(left.left), False))
+                return
+            if not site.settings.repair:
+                site.vmm.check()
+                entry = site.host.intent(site.settings.take_mib)
+                journal.intend("reserve", entry)
+                kvm = await self._probe()
+                taken = await asyncio.wait_for(site.host.reserve(entry), limit_s)
+        except asyncio.TimeoutError:
+            cause = f"the node was not made ready within {limit_s:g} s"
+            self._say(e.ReserveFailed(proc.now(), cause))
+        except Exception as error:
+            self._say(e.ReserveFailed(proc.now(), f"reserve: {words(error)}"))
+        else:
+            self._say(e.Reserved(proc.now(), taken, kvm, left.undone))
+
+    async def _undo_others(self) -> undo.Outcome:
+        """Earlier pilots' leftovers; a guardian at work is waited for, a restore budget long."""
+        site, total = self._site, undo.Outcome()
+        end = proc.now() + site.settings.budget.get("restore", 5.0)
+        while True:
+            one = undo.undo_others(site.places, self._journal.path, self._boot)
+            if not one.waits or proc.now() >= end:
+                return undo.Outcome(total.undone, (), total.vms) + one
+            total += one
+            await asyncio.sleep(undo.POLL_S)
+
+    async def _probe(self) -> bool | None:
+        """Does KVM work here? Known of this boot, or tried; None where nobody asks."""
+        site = self._site
+        known = site.settings.kvm.get(site.writer.node)
+        return await probe_kvm(site.vmm, site.settings.vmm_options, known, self._boot)
+
+    async def _create(self, effect: e.Create) -> None:
+        site, key = self._site, f"vm:{effect.vm}"
+        try:
+            spec = parse_spec(effect.data)
+            identity = site.vmm.intent(spec, self._rundir)
+            self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
+            console = self._rundir / f"console-{spec.id}.log"
+            handle = await asyncio.wait_for(
+                site.vmm.create(spec, self._rundir, console, self._on_vm), effect.limit_s
+            )
+            if key in self._journal.entries:
+                entry = {"vmm": site.vmm.name, "identity": dict(handle.identity)}
+                self._journal.intend(key, entry)
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                self._journal.settle(key)
+            cause = "it did not start in time" if isinstance(error, asyncio.TimeoutError) else ""
+            self._say(e.CreateFailed(proc.now(), effect.vm, cause or words(error)))
+        else:
+            self._say(e.Created(proc.now(), effect.vm))
+
+    def _on_vm(self, event: VmEvent) -> None:
+        self._say(e.VmSaid(proc.now(), event.vm, event.kind.value, event.text))
+
+    async def _destroy(self, effect: e.Destroy) -> None:
+        try:
+            limit = effect.grace_s + DESTROY_S
+            await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
+            if not any(name == f"create {effect.vm}" for name in self._tasks.values()):
+                self._journal.settle(f"vm:{effect.vm}")
+        except Exception as error:
+            self._say(e.DestroyFailed(proc.now(), effect.vm, words(error)))
+        else:
+            self._say(e.Destroyed(proc.now(), effect.vm))
+
+    async def _restore(self, limit_s: float) -> None:
+        """VMs that are left are killed; then the journal is undone, rundir and all."""
+        site = self._site
+        try:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(site.vmm.close(), limit_s / 2)
+            outcome = undo.undo(self._journal, site.places, self._boot, host_options(site.settings))
+        except Exception as error:
+            self._say(e.RestoreFailed(proc.now(), words(error)))
+            return
+        if outcome.left:
+            self._say(e.RestoreFailed(proc.now(), "; ".join(outcome.left)))
+        else:
+            self._say(e.Restored(proc.now(), outcome.undone))
+
+
+def host_options(settings: Settings) -> Mapping[str, Any]:
+    """What the host adapter is told (`vmm_options.host`)."""
+    options = settings.vmm_options.get("host")
+    return options if isinstance(options, Mapping) else {}
+
+
+def words(error: BaseException) -> str:
+    """What people read of an exception."""
+    if isinstance(error, WspilotError):
+        return f"{error.message} ({error.hint})" if error.hint else error.message
+    return clean(str(error), 300) or type(error).__name__
