@@ -27,16 +27,32 @@ class Node:
 class SimPilot:
     """One pilot of one node. `kill` leaves the rest to its guardian, if that lives."""
 
-    def __init__(self, clock: Clock, chance: random.Random, faults: Faults, node: Node, slot: str,
-                 lease_s: float, walltime_s: float, write: Callable[[Notification], None],
-                 done: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        chance: random.Random,
+        faults: Faults,
+        node: Node,
+        slot: str,
+        lease_s: float,
+        walltime_s: float,
+        write: Callable[[Notification], None],
+        done: Callable[[], None],
+    ) -> None:
         self._clock, self._chance, self._faults = clock, chance, faults
         self.node, self.slot, self._write, self._done = node, slot, write, done
         self.id = _uuid(chance)
         self._guardian_id = _uuid(chance)
         self.alive, self._finishing = True, False
-        settings = Settings(slot=slot, lease_s=lease_s, walltime_s=walltime_s, budget=BUDGET,
-                            allow_root=True, stop_share=0.6, grace_s=5.0)
+        settings = Settings(
+            slot=slot,
+            lease_s=lease_s,
+            walltime_s=walltime_s,
+            budget=BUDGET,
+            allow_root=True,
+            stop_share=0.6,
+            grace_s=5.0,
+        )
         self._state = State(settings, began=clock.now - 0.5)
         self.seen: set[str] = set()
         self._step(e.Begin(clock.now, clock.now, {"boot_id": f"{node.name}-{node.boot}", "uid": 7}))
@@ -66,8 +82,20 @@ class SimPilot:
         for vm in gone:
             del self.node.vms[vm]
         data = {"cause": "the pilot was killed", "clean": True, "causes": []}
-        self._write(Notification(self.slot, self.node.name, self._guardian_id, 1, 1, Kind.FAILED,
-                                 rfc3339(self._clock.now), 1.0, data, self.id))
+        self._write(
+            Notification(
+                self.slot,
+                self.node.name,
+                self._guardian_id,
+                1,
+                1,
+                Kind.FAILED,
+                rfc3339(self._clock.now),
+                1.0,
+                data,
+                self.id,
+            )
+        )
 
     def _own_vms(self) -> list[str]:
         return [vm for vm, pilot in self.node.vms.items() if pilot == self.id]
@@ -87,7 +115,9 @@ class SimPilot:
             self._do(effect)
 
     def _later(self, low: float, high: float, make: Callable[[float], e.Event]) -> None:
-        self._clock.after(self._chance.uniform(low, high), lambda: self._step(make(self._clock.now)))
+        self._clock.after(
+            self._chance.uniform(low, high), lambda: self._step(make(self._clock.now))
+        )
 
     def _do(self, effect: e.Effect) -> None:
         if isinstance(effect, e.Letter):
@@ -110,8 +140,19 @@ class SimPilot:
             self._clock.after(0.5, self._finish)
 
     def _send(self, seq: int, kind: Kind, data: object) -> None:
-        self._write(Notification(self.slot, self.node.name, self.id, 1, seq, kind,
-                                 rfc3339(self._clock.now), 1.0, data))  # type: ignore[arg-type]
+        self._write(
+            Notification(
+                self.slot,
+                self.node.name,
+                self.id,
+                1,
+                seq,
+                kind,
+                rfc3339(self._clock.now),
+                1.0,
+                data,
+            )
+        )  # type: ignore[arg-type]
 
     def _create(self, vm: str) -> None:
         if self._chance.random() < self._faults.create_fails:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.sim.nodes import Node, SimPilot
 from tests.sim.world import OWNER, Clock, Faults, Files, Lrm, SimJob
+from wspilot.daemon.addresses import mac_of
 from wspilot.daemon.core import Books, Rules, step
 from wspilot.daemon.core import events as d
 from wspilot.daemon.core.slots import job_name
@@ -23,7 +24,7 @@ from wspilot.model import Group, Nic, NodeState, Outcome, VmState, WorkspaceStat
 NODES = 4
 ROUGH = Faults(
     lost_answer=0.2, retry=0.1, bad_poll=0.2, forgetful_poll=0.05, slow_file=3.0, repeat=0.1,
-    daemon_crash=0.01, pilot_kill=0.1, node_death=0.05, create_fails=0.05, reserve_fails=0.05,
+    daemon_crash=0.001, pilot_kill=0.1, node_death=0.05, create_fails=0.05, reserve_fails=0.05,
     preempt=0.1, rerun=0.1, qdel_fails=0.3,
 )  # fmt: skip
 
@@ -77,16 +78,35 @@ class Play:
         count, lease = self.chance.randrange(1, 5), self.chance.choice([30, 200, 600])
         id = derive_id(self.seed, len(self._asked))
         self._asked.append(id)
-        group = Group("vm", "small", count, self.chance.randrange(1, count + 1), "small", 1, 128, 0,
-                      nics=("private",))
+        group = Group(
+            "vm",
+            "small",
+            count,
+            self.chance.randrange(1, count + 1),
+            "small",
+            1,
+            128,
+            0,
+            nics=("private",),
+        )
         members = [("vm", n) for n in range(1, count + 1)]
         plan: tuple[SlotPlan, ...] = (SlotPlan(tuple(members), count, 1, 200, True),)
         if self.chance.random() < 0.4:
             plan = tuple(SlotPlan((one,), 1, 1, 200, True) for one in members)
         free = (f"10.0.0.{n}" for n in range(2, 250) if f"10.0.0.{n}" not in self.books.held)
-        nics = tuple((Nic("private", f"mac-{ip}", ip),) for _, ip in zip(members, free, strict=False))
-        event = d.Deploy(id, 0, f"ws{len(self._asked)}", Request("", lease, (group,)), plan, 3600,
-                         "per-workspace", nics)
+        nics = tuple(
+            (Nic("private", mac_of(ip), ip),) for _, ip in zip(members, free, strict=False)
+        )
+        event = d.Deploy(
+            id,
+            0,
+            f"ws{len(self._asked)}",
+            Request("", lease, (group,)),
+            plan,
+            3600,
+            "per-workspace",
+            nics,
+        )
         if not self.up:
             self.clock.after(5, lambda: self._deploy(event))
         else:
@@ -182,8 +202,9 @@ class Play:
         if not self.up:
             return
         beats = [file for file in self.files.beats.values() if file.visible_at <= self.clock.now]
-        self.files.beats = {pilot: file for pilot, file in self.files.beats.items()
-                            if file not in beats}
+        self.files.beats = {
+            pilot: file for pilot, file in self.files.beats.items() if file not in beats
+        }
         events: list[d.Event] = [d.Heard(file.note) for file in beats]
         self.turn([*events, d.Listened(self.clock.now - self._listened_at)])
         self._listened_at = self.clock.now
@@ -231,9 +252,19 @@ class Play:
         pilot = self.pilots.get(record.pilot) if record else None
         if record is None or pilot is None:
             return
-        order = Order(record.slot, record.node, record.pilot, record.epoch, record.seq,
-                      Verb(record.kind), record.id, record.ttl_s, rfc3339(record.issued), 0.0,
-                      record.data)
+        order = Order(
+            record.slot,
+            record.node,
+            record.pilot,
+            record.epoch,
+            record.seq,
+            Verb(record.kind),
+            record.id,
+            record.ttl_s,
+            rfc3339(record.issued),
+            0.0,
+            record.data,
+        )
         delay = self.chance.uniform(0.05, 1.0 + self.files.faults.slow_file)
         self.clock.after(delay, lambda: pilot.order(order))
 
@@ -250,7 +281,7 @@ class Play:
             self.clock.after(1, lambda: self.lrm.ended(job))
             return
         self.epochs.add(job.slot)
-        left = {host: True for host in job.hosts}
+        left = dict.fromkeys(job.hosts, True)
 
         def gone(host: str) -> None:
             left.pop(host, None)
@@ -260,21 +291,33 @@ class Play:
         slot = self.books.slot(job.slot)
         ws = self.books.workspace(slot.workspace) if slot else None
         for host in job.hosts:
-            pilot = SimPilot(self.clock, self.chance, self.lrm._faults, self.nodes[host], job.slot,
-                             ws.lease_s if ws else 60, job.walltime_s, self._write,
-                             lambda name=host: gone(name))
+            pilot = SimPilot(
+                self.clock,
+                self.chance,
+                self.lrm._faults,
+                self.nodes[host],
+                job.slot,
+                ws.lease_s if ws else 60,
+                job.walltime_s,
+                self._write,
+                lambda name=host: gone(name),
+            )
             self.pilots[pilot.id] = pilot
             self._doom(pilot)
 
     def _doom(self, pilot: SimPilot) -> None:
         if self.chance.random() < self.lrm._faults.pilot_kill:
-            guardian = self.chance.random() >= self.faults.node_death / max(self.faults.pilot_kill, 1e-9)
+            guardian = self.chance.random() >= self.faults.node_death / max(
+                self.faults.pilot_kill, 1e-9
+            )
             when = self.chance.uniform(0.1, 300)
             self.clock.after(when, lambda: self._kill(pilot, guardian))
 
     def _kill(self, pilot: SimPilot, guardian: bool) -> None:
         if pilot.alive:
-            self.history.append(f"{self.clock.now:.2f} kill -9 of {pilot.id[:8]} guardian={guardian}")
+            self.history.append(
+                f"{self.clock.now:.2f} kill -9 of {pilot.id[:8]} guardian={guardian}"
+            )
             pilot.kill(guardian)
             if not guardian:  # the host died: its VMs with it, silently
                 for vm in [vm for vm, owner in pilot.node.vms.items() if owner == pilot.id]:
@@ -301,7 +344,9 @@ class Play:
                 self._check(vm not in living, f"VM {vm} lives on {node.name} and {living.get(vm)}")
                 living[vm] = node.name
                 record = self.books.vm(vm)
-                self._check(record is not None and record.held, f"VM {vm} lives, its address is free")
+                self._check(
+                    record is not None and record.held, f"VM {vm} lives, its address is free"
+                )
                 pilot = self.pilots[owner]
                 self._check(pilot.alive or self._mourning(pilot), f"VM {vm} outlives its pilot")
         held: dict[str, str] = {}
@@ -321,7 +366,9 @@ class Play:
             ws = self.books.workspace(id)
             self._check(ws is not None, f"workspace {id} is lost")
             assert ws is not None
-            self._check(ws.state is WorkspaceState.ENDED, f"{ws.name} is {ws.state.value}: {ws.waits_for}")
+            self._check(
+                ws.state is WorkspaceState.ENDED, f"{ws.name} is {ws.state.value}: {ws.waits_for}"
+            )
             told = ws.cause or ws.outcome in (Outcome.OK, Outcome.DESTROYED)
             self._check(bool(told), f"{ws.name} ended as {ws.outcome} without a cause")
         left = [job.id for job in self.lrm.jobs.values() if job.state is not JobState.DONE]
@@ -348,8 +395,9 @@ def play(seed: int, faults: Faults = ROUGH) -> Play:
         one.run()
     except Violation as error:
         tail = "\n".join(one.history[-60:])
-        raise Violation(f"seed {seed}: {error}\n{tail}\nreplay: python -m tests.sim --seeds "
-                        f"{seed}:{seed + 1}") from None
+        raise Violation(
+            f"seed {seed}: {error}\n{tail}\nreplay: python -m tests.sim --seeds {seed}:{seed + 1}"
+        ) from None
     finally:
         one.close()
     return one

@@ -74,8 +74,15 @@ class SimJob:
 class Lrm:
     """A batch system of `nodes` nodes that may lie as real ones were seen to."""
 
-    def __init__(self, clock: Clock, chance: random.Random, faults: Faults, nodes: int,
-                 start: Callable[[SimJob], None], signal: Callable[[SimJob, bool], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        chance: random.Random,
+        faults: Faults,
+        nodes: int,
+        start: Callable[[SimJob], None],
+        signal: Callable[[SimJob, bool], None],
+    ) -> None:
         self._clock, self._chance, self._faults = clock, chance, faults
         self._names = [f"n{n}" for n in range(1, nodes + 1)]
         self._start, self._signal = start, signal
@@ -98,8 +105,12 @@ class Lrm:
         """First in, first out."""
         for job in list(self.jobs.values()):
             if job.state is JobState.QUEUED:
-                busy = {host for other in self.jobs.values() for host in other.hosts
-                        if other.state is JobState.RUNNING}
+                busy = {
+                    host
+                    for other in self.jobs.values()
+                    for host in other.hosts
+                    if other.state is JobState.RUNNING
+                }
                 free = [name for name in self._names if name not in busy]
                 if len(free) < job.nodes:
                     return
@@ -160,10 +171,13 @@ class Lrm:
             return Listing(False, text="qstat hung")
         if self._chance.random() < self._faults.forgetful_poll:
             return Listing(True)
-        return Listing(True, {
-            job.id: Job(job.id, job.name, OWNER, job.state, job.state.value, job.hosts)
-            for job in self.jobs.values()
-        })
+        return Listing(
+            True,
+            {
+                job.id: Job(job.id, job.name, OWNER, job.state, job.state.value, job.hosts)
+                for job in self.jobs.values()
+            },
+        )
 
 
 @dataclass

@@ -23,7 +23,7 @@ from textual.widgets import Footer, Static
 from wspilot.errors import NoDaemon, UsageError, WspilotError
 from wspilot.text import clean, format_duration
 from wspilot.tui import look, theme
-from wspilot.tui.live import LiveModel, left_of, seconds_of
+from wspilot.tui.live import LiveModel, Row, left_of, seconds_of
 from wspilot.tui.screens.confirm import Confirm, Loss
 from wspilot.tui.screens.deploy import Deploy
 from wspilot.tui.screens.help import Help
@@ -120,21 +120,25 @@ class WspilotApp(App[None]):
         self._heard = 0.0
         self._retry = asyncio.Event()
         self._themes, self._warnings = theme.load()
+        # Held here, not looked up: updates may still come while the screen is being taken down.
+        self.table = TreeTable(self._line, "connecting ...", id="tree")
+        self._detail, self._events = Detail(), Events(id="events")
+        self._summary = Static(id="summary", markup=False)
+        self._status = Static(id="status", markup=False)
+        self._banner = Static(id="banner", markup=False)
 
     # -- layout
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
-            yield Static(id="summary", markup=False)
-            yield Static(id="status", markup=False)
-        yield Static(id="banner", markup=False)
+            yield self._summary
+            yield self._status
+        yield self._banner
         with Vertical():
             with Horizontal(id="main"):
-                yield TreeTable(
-                    lambda key: self._model.row(key, time.time()), "connecting ...", id="tree"
-                )
-                yield Detail()
-            yield Events(id="events")
+                yield self.table
+                yield self._detail
+            yield self._events
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -150,10 +154,8 @@ class WspilotApp(App[None]):
         self.set_interval(1.0, self._each_second)
         self._follow()
 
-    @property
-    def table(self) -> TreeTable:
-        """The tree-table."""
-        return self.query_one("#tree", TreeTable)
+    def _line(self, key: str) -> Row:
+        return self._model.row(key, time.time())
 
     # -- the source
 
@@ -166,7 +168,7 @@ class WspilotApp(App[None]):
                 async for update in self._source.updates():
                     failures = 0
                     self._hear()
-                    self.query_one(Events).add(self._model.apply(update))
+                    self._events.add(self._model.apply(update))
                     self._dirty = True
             except WspilotError as error:
                 self._lost(error)
@@ -184,7 +186,7 @@ class WspilotApp(App[None]):
             self._connected = True
             self.table.stale = False
             self.table.empty = EMPTY
-            self.query_one("#banner").remove_class("-shown")
+            self._banner.remove_class("-shown")
 
     def _lost(self, error: WspilotError) -> None:
         self._connected = False
@@ -196,11 +198,10 @@ class WspilotApp(App[None]):
             else ""
         )
         what = "no daemon" if isinstance(error, NoDaemon) else "daemon"
-        banner = self.query_one("#banner", Static)
-        banner.update(
+        self._banner.update(
             Text(clean(f"{what}: {error.message}{age} - {error.hint} - r tries now", 400))
         )
-        banner.add_class("-shown")
+        self._banner.add_class("-shown")
         self._dirty = True
 
     # -- drawing
@@ -221,9 +222,8 @@ class WspilotApp(App[None]):
         self._draw_top()
 
     def _draw_detail(self) -> None:
-        pane = self.query_one(Detail)
-        if pane.display:
-            pane.show(self._model, self.table.cursor_key, time.time())
+        if self._detail.display:
+            self._detail.show(self._model, self.table.cursor_key, time.time())
 
     def _draw_top(self) -> None:
         colours = self.theme_variables
@@ -233,10 +233,10 @@ class WspilotApp(App[None]):
             text.append(f"{look.glyph(state)} {number} {state}   ", style=style)
         if self._read_only:
             text.append("read-only", style=colours.get("warning", ""))
-        self.query_one("#summary", Static).update(text)
-        self.query_one("#status", Static).update(Text(self._status()))
+        self._summary.update(text)
+        self._status.update(Text(self._status_words()))
 
-    def _status(self) -> str:
+    def _status_words(self) -> str:
         status = self._model.status()
         if status is None or not self._connected:
             return "no daemon" if self._heard or not self._connected else ""
