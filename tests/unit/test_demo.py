@@ -89,6 +89,8 @@ def test_an_interrupt_at_any_time_leaves_nothing(place: Path, moment: str) -> No
     mark, number = MOMENTS[moment]
     with running(words(), place) as child:
         said = _read_until(child, mark)
+        if pid := said.partition("daemon: pid ")[2].partition(",")[0]:
+            assert os.getsid(int(pid)) == int(pid)  # or Ctrl-C would end it before the lease
         os.killpg(child.pid, number)  # a terminal sends it to the whole foreground group
         time.sleep(0.2)
         os.killpg(child.pid, number)  # and people press it twice

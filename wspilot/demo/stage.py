@@ -75,7 +75,9 @@ class Stage:
         try:
             with self._interrupts.hold():
                 self._tui = subprocess.Popen([*self._argv(), "tui"], env=self._env())
-            self._tui.wait()
+            code = self._tui.wait()
+            if code:
+                print(f"the terminal interface ended with code {code}", file=sys.stderr)
         finally:
             self._end(self._tui, 3.0)
             _restore(before)
