@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import wspilot
 from wspilot.client import call
+from wspilot.daemon.detach import environment
 from wspilot.demo.interrupts import Interrupts
 from wspilot.demo.site import Guests
 from wspilot.errors import NoDaemon, TimedOut, WspilotError
@@ -51,7 +51,7 @@ class Stage:
         argv = [*self._argv(), "daemon", "--config", str(config)]
         with self._interrupts.hold(), open(self.home / "daemon.log", "ab") as log:
             self._daemon = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env(),
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
                 start_new_session=True,  # Ctrl-C is the demo's; it ends its daemon in order
             )  # fmt: skip
         if not _until(self._answers, START_S):
@@ -74,7 +74,7 @@ class Stage:
         before = _terminal()
         try:
             with self._interrupts.hold():
-                self._tui = subprocess.Popen([*self._argv(), "tui"], env=self._env())
+                self._tui = subprocess.Popen([*self._argv(), "tui"], env=environment())
             code = self._tui.wait()
             if code:
                 print(f"the terminal interface ended with code {code}", file=sys.stderr)
@@ -137,12 +137,6 @@ class Stage:
 
     def _argv(self) -> list[str]:
         return [sys.executable, "-m", "wspilot", "--home", str(self.home)]
-
-    def _env(self) -> dict[str, str]:
-        """The same code as this one's, wherever it was started from."""
-        place = str(Path(wspilot.__file__).resolve().parent.parent)
-        paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
     def _answers(self) -> bool:
         if self._daemon is None or self._daemon.poll() is not None:
