@@ -27,6 +27,7 @@ START_S = 20.0
 DESTROY_S = 60.0  # TERM, stop and restore of every VM, and two polls
 STOP_S = 10.0
 QUIET_S = 10.0  # the built-in batch system ends 2 s after its last job
+TUI_S = 3.0
 STEP_S = 0.1
 
 
@@ -75,12 +76,14 @@ class Stage:
         try:
             with self._interrupts.hold():
                 self._tui = subprocess.Popen([*self._argv(), "tui"], env=environment())
-            code = self._tui.wait()
-            if code:
-                print(f"the terminal interface ended with code {code}", file=sys.stderr)
+            self._tui.wait()
         finally:
-            self._end(self._tui, 3.0)
-            _restore(before)
+            self._end(self._tui, TUI_S)
+            if self._tui is not None and self._tui.returncode:
+                _restore(before)
+                text = f"the terminal interface ended with code {self._tui.returncode}"
+                with contextlib.suppress(OSError):
+                    print(text, file=sys.stderr)
 
     # -- the end
 
@@ -184,5 +187,7 @@ def _restore(before: Any) -> None:
     if before is not None:
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, before)
-        leave = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?25h\x1b[0m"
-        print(leave, end="", flush=True)
+        modes = (1049, 1000, 1003, 1004, 1006, 1015, 2004)
+        leave = "".join(f"\x1b[?{mode}l" for mode in modes)
+        with contextlib.suppress(OSError):
+            print(leave + "\x1b[?25h\x1b[?7h\x1b[0m", end="", flush=True)
