@@ -106,6 +106,7 @@ class Stage:
         if record is not None:  # it was killed
             Path(record.socket).unlink(missing_ok=True)
         shutil.rmtree(self.home, ignore_errors=True)
+        _forget_outbox(slots)
         left = [f"pid {pid}" for pid in self._ours(slots)]
         return ", ".join(left + ([str(self.home)] if self.home.exists() else []))
 
@@ -149,6 +150,17 @@ class Stage:
         except (NoDaemon, TimedOut):
             return False
         return True
+
+
+def _forget_outbox(slots: list[str]) -> None:
+    """Last words that nobody is left to hear. Journals stay: they say what is still to undo."""
+    keep = Path(f"/var/tmp/wspilot-{os.getuid()}")
+    for slot in slots:
+        for path in keep.glob(f"*/outbox/*_{slot}_*.json"):
+            path.unlink(missing_ok=True)
+    for place in (*keep.glob("*/outbox"), *keep.glob("*"), keep):
+        with contextlib.suppress(OSError):  # not empty: somebody else's
+            place.rmdir()
 
 
 def _until(true: Callable[[], bool], limit_s: float) -> bool:
