@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,6 +94,8 @@ def test_an_interrupt_at_any_time_leaves_nothing(place: Path, moment: str) -> No
     mark, number = MOMENTS[moment]
     with running(words(), place) as child:
         said = _read_until(child, mark)
+        if pid := said.partition("daemon: pid ")[2].partition(",")[0]:
+            assert os.getsid(int(pid)) == int(pid)  # or Ctrl-C would end it before the lease
         os.killpg(child.pid, number)  # a terminal sends it to the whole foreground group
         time.sleep(0.2)
         os.killpg(child.pid, number)  # and people press it twice
@@ -146,6 +153,72 @@ def _read_until(child: subprocess.Popen[str], mark: str) -> str:
         if mark in line:
             return said
     raise AssertionError(f"it never said {mark!r}: {said}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("end", "code"), [("q", 0), (signal.SIGTERM, 143)])
+def test_on_a_terminal_it_shows_the_interface(place: Path, end: Any, code: int) -> None:
+    terminal = Terminal([*words()[:-1]], environment(place))
+    try:
+        terminal.read_until(b"\x1b[?1049h")
+        terminal.read_until(b"worker/2")
+        if isinstance(end, str):
+            os.write(terminal.fd, end.encode())
+        else:
+            os.kill(terminal.pid, end)
+        rest = terminal.read_until(b"nothing of it is left")
+        assert b"\x1b[?1049l" in rest and b"\x1b[?25h" in rest and b"Traceback" not in rest
+        assert terminal.wait() == code
+    finally:
+        terminal.close()
+    assert traces(place) == []
+
+
+@pytest.mark.slow
+def test_a_terminal_that_is_closed_leaves_nothing(place: Path) -> None:
+    terminal = Terminal([*words()[:-1]], environment(place))
+    try:
+        terminal.read_until(b"worker/2")
+        os.close(terminal.fd)  # SIGHUP, and every write fails from now on
+        terminal.fd = os.open(os.devnull, os.O_RDONLY)
+        assert terminal.wait(30) in (129, -signal.SIGHUP, 1)
+    finally:
+        terminal.close()
+    assert traces(place) == []
+
+
+class Terminal:
+    """A command on a pseudo-terminal of 80 columns."""
+
+    def __init__(self, argv: list[str], env: dict[str, str]) -> None:
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, {**env, "TERM": "xterm-256color"})
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self._code: int | None = None
+
+    def read_until(self, mark: bytes) -> bytes:
+        said, end = b"", time.monotonic() + LIMIT_S
+        while mark not in said:
+            assert time.monotonic() < end, f"never {mark!r}: {said[-3000:]!r}"
+            if select.select([self.fd], [], [], 0.5)[0]:
+                said += os.read(self.fd, 65536)
+        return said
+
+    def wait(self, limit_s: float = 10.0) -> int:
+        end = time.monotonic() + limit_s
+        while self._code is None and time.monotonic() < end:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+            time.sleep(0.02)
+        assert self._code is not None, "it did not end"
+        return self._code
+
+    def close(self) -> None:
+        if self._code is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        os.close(self.fd)
 
 
 def _rest(child: subprocess.Popen[str]) -> str:

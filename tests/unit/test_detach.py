@@ -16,13 +16,11 @@ from wspilot.cli import main
 from wspilot.client import call
 from wspilot.home import LockRecord, read_record, write_record
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home whose daemon, if one came up, is ended by its pid."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # a clone that is not installed will do
     monkeypatch.delenv("WSPILOT_CONFIG", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
     place = tmp_path / "h"

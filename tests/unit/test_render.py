@@ -73,5 +73,23 @@ def test_colour_on_a_terminal_only(
     assert "\x1b" not in render.table(("NAME", "STATE", "WHY"), rows)
 
 
+def test_phase_times_fit_80_columns(
+    terminal: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(80)
+    monkeypatch.setenv("NO_COLOR", "1")
+    made = books()
+    ws = documents.workspace(made, made.workspace("aaaa1111"))["workspace"]  # type: ignore[arg-type]
+    for vm in ws["vms"]:
+        vm.update(node="node0001", waits_for="", cause="")
+        vm["nics"] = [{"ip": "10.78.0.2"}, {"ip": "10.77.0.2"}]
+        vm["spans"] = [{"name": name, "seconds": 1234.5} for name in render.PHASES]
+    lines = render.vms(ws["vms"]).splitlines()
+    assert lines[0].split() == [
+        "VM", "STATE", "NODE", "INVOKE", "PROP", "CREATE", "BOOT", "ADDRESS",
+    ]  # fmt: skip
+    assert all(line.count("1234.5") == 4 and "10.78.0.2" in line for line in lines[1:])
+
+
 def test_an_empty_list_says_what_to_do() -> None:
     assert "wspilot deploy" in render.workspaces([], T0)

@@ -54,7 +54,7 @@ def _run(words: list[str]) -> int:
 
 def _fail(error: WspilotError, as_json: bool) -> int:
     code = int(error.code)
-    print(f"wspilot: {clean(error.message, 4000)}", file=sys.stderr)
+    print(f"wspilot: {clean(error.message, 4000, lines=True)}", file=sys.stderr)
     if error.hint:
         print(f"  {clean(error.hint, 1000)}", file=sys.stderr)
     if as_json:

@@ -21,10 +21,12 @@ _STATE = {
 
 
 def table(head: Row, rows: Iterable[Row], empty: str = "") -> str:
-    """Columns two blanks apart; the last one is cut at the terminal's edge."""
+    """Columns two blanks apart, cut at the terminal's edge; a last column of blanks is left out."""
     lines = [[clean(cell, 400) for cell in row] for row in rows]
     if not lines:
         return empty
+    if not any(row[-1] for row in lines):  # no reasons: room for the others
+        head, lines = head[:-1], [row[:-1] for row in lines]
     wide = [max(width(row[n]) for row in [list(head), *lines]) for n in range(len(head))]
     edge = shutil.get_terminal_size((200, 24)).columns if sys.stdout.isatty() else 10_000
     out = [paint(_line(head, wide, edge), "bold")]
@@ -128,8 +130,8 @@ def vms(docs: Iterable[Mapping[str, Any]]) -> str:
         why = vm["cause"] or (f"waits for {vm['waits_for']}" if vm["waits_for"] else "")
         state = vm["state"] + (" (unproven)" if vm["unproven"] else "")
         address = ",".join(nic["ip"] for nic in vm["nics"]) or "-"
-        rows.append((vm["name"], state, vm["node"] or "-", address, *phases, why))
-    head = ("VM", "STATE", "NODE", "ADDRESS", *(name.upper() for name in PHASES), "WHY")
+        rows.append((vm["name"], state, vm["node"] or "-", *phases, address, why))
+    head = ("VM", "STATE", "NODE", "INVOKE", "PROP", "CREATE", "BOOT", "ADDRESS", "WHY")
     return table(head, rows)
 
 

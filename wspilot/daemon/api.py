@@ -95,7 +95,7 @@ class ServiceApi:
 
     async def _list(self, params: Params, uid: int) -> dict[str, Any]:
         found = self._service.books.workspaces()
-        everything = bool(params.get("all"))
+        everything = _flag(params, "all")
         shown = [ws for ws in found if everything or ws.state is not WorkspaceState.ENDED]
         return documents.listing("workspaces", self._service.books, shown)
 
@@ -135,7 +135,7 @@ class ServiceApi:
             request, site, lambda group: _overhead(site.vmm, group), service.driver.grace_s
         )
         sum_ = walltime(site, request.duration_s, len(plans))
-        if params.get("dry_run") or params.get("show_script"):
+        if _flag(params, "dry_run") or _flag(params, "show_script"):
             answer = documents.dry_run(request, plans, sum_)
             if params.get("show_script"):
                 answer["script"] = self._script(plans, sum_.total_s, request)
@@ -222,7 +222,7 @@ class ServiceApi:
         books = self._service.books
         workspaces: dict[str, Workspace] = {}
         vms: dict[str, Vm] = {}
-        if params.get("all"):
+        if _flag(params, "all"):
             found = [books.workspace(id) for id in sorted(books.open_workspaces)]
             workspaces = {ws.id: ws for ws in found if ws is not None}
         else:
@@ -234,7 +234,7 @@ class ServiceApi:
                 workspaces.update({} if members else {ws.id: ws})
                 vms.update({vm.id: vm for vm in members})
         touched = dict.fromkeys([*workspaces, *(vm.workspace for vm in vms.values())])
-        event = Destroy(tuple(workspaces), tuple(vms), bool(params.get("abandon")))
+        event = Destroy(tuple(workspaces), tuple(vms), _flag(params, "abandon"))
         return self._turn("destroy", params, event, touched)
 
     async def _forget(self, params: Params, uid: int) -> dict[str, Any]:
@@ -256,14 +256,14 @@ class ServiceApi:
         goal = params.get("for", "active")
         if goal not in ("active", "ended"):
             raise UsageError(f"wait: cannot wait for {goal!r}", "active or ended")
-        limit = params.get("timeout_s")
+        limit = _seconds(params, "timeout_s")
         try:
-            async with asyncio.timeout(float(limit) if limit is not None else None):
+            async with asyncio.timeout(limit):
                 await self._until(ws.id, [vm.id for vm in vms], goal)
         except TimeoutError:
             now = self._service.books.workspace(ws.id) or ws
             raise TimedOut(
-                f"{ws.name} is {now.state.value} after {format_duration(float(limit or 0))}"
+                f"{ws.name} is {now.state.value} after {format_duration(limit or 0)}"
                 + (f", waiting for {now.waits_for}" if now.waits_for else ""),
                 f"it goes on: wspilot show {ws.name}",
             ) from None
@@ -396,6 +396,23 @@ def _text(params: Params, key: str) -> str:
     if not isinstance(value, str) or not value or len(value) > 256:
         raise UsageError(f"{key}: a text is needed")
     return value
+
+
+def _flag(params: Params, key: str) -> bool:
+    """True only for true: `"all": "false"` must not destroy everything."""
+    value = params.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UsageError(f"{key}: {clean(repr(value), 40)} is neither true nor false")
+    return bool(value)
+
+
+def _seconds(params: Params, key: str) -> float | None:
+    value = params.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1e9:
+        raise UsageError(f"{key}: {clean(repr(value), 40)} is not a number of seconds")
+    return float(value)
 
 
 def _count(params: Params, key: str, default: int) -> int:

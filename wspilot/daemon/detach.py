@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import wspilot
 from wspilot.client import call
 from wspilot.config import load
 from wspilot.errors import NoDaemon, Refused, TimedOut, WspilotError
@@ -29,9 +30,17 @@ def detach(home: Path, config: Path | None, take_over: bool) -> int:
     with open(path, "ab", opener=_private) as log:
         start = log.tell()
         child = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
-        )
+            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", env=environment(),
+            start_new_session=True,
+        )  # fmt: skip
     return _await(home, child, path, start)
+
+
+def environment() -> dict[str, str]:
+    """For a child with the same code as this one's, wherever this was started from."""
+    place = str(Path(wspilot.__file__).resolve().parent.parent)
+    paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
 def _await(home: Path, child: subprocess.Popen[bytes], path: Path, start: int) -> int:

@@ -6,6 +6,7 @@ only what this demo started is ended.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -74,8 +75,10 @@ def _closing(stage: Stage) -> None:
 
 
 def say(text: str) -> None:
-    """One line about what goes on; stdout is for the result."""
-    print(clean(text, 500), file=sys.stderr, flush=True)
+    """One line about what goes on; stdout is for the result. A terminal that has gone is no error:
+    the clean-up must not stop for it."""
+    with contextlib.suppress(OSError):
+        print(clean(text, 500), file=sys.stderr, flush=True)
 
 
 __all__ = ["run"]

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import wspilot
 from wspilot.client import call
+from wspilot.daemon.detach import environment
 from wspilot.demo.interrupts import Interrupts
 from wspilot.demo.site import Guests
 from wspilot.errors import NoDaemon, TimedOut, WspilotError
@@ -27,6 +27,7 @@ START_S = 20.0
 DESTROY_S = 60.0  # TERM, stop and restore of every VM, and two polls
 STOP_S = 10.0
 QUIET_S = 10.0  # the built-in batch system ends 2 s after its last job
+TUI_S = 3.0
 STEP_S = 0.1
 
 
@@ -51,7 +52,7 @@ class Stage:
         argv = [*self._argv(), "daemon", "--config", str(config)]
         with self._interrupts.hold(), open(self.home / "daemon.log", "ab") as log:
             self._daemon = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env(),
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
                 start_new_session=True,  # Ctrl-C is the demo's; it ends its daemon in order
             )  # fmt: skip
         if not _until(self._answers, START_S):
@@ -74,11 +75,15 @@ class Stage:
         before = _terminal()
         try:
             with self._interrupts.hold():
-                self._tui = subprocess.Popen([*self._argv(), "tui"], env=self._env())
+                self._tui = subprocess.Popen([*self._argv(), "tui"], env=environment())
             self._tui.wait()
         finally:
-            self._end(self._tui, 3.0)
-            _restore(before)
+            self._end(self._tui, TUI_S)
+            if self._tui is not None and self._tui.returncode:
+                _restore(before)
+                text = f"the terminal interface ended with code {self._tui.returncode}"
+                with contextlib.suppress(OSError):
+                    print(text, file=sys.stderr)
 
     # -- the end
 
@@ -101,6 +106,7 @@ class Stage:
         if record is not None:  # it was killed
             Path(record.socket).unlink(missing_ok=True)
         shutil.rmtree(self.home, ignore_errors=True)
+        _forget_outbox(slots)
         left = [f"pid {pid}" for pid in self._ours(slots)]
         return ", ".join(left + ([str(self.home)] if self.home.exists() else []))
 
@@ -136,12 +142,6 @@ class Stage:
     def _argv(self) -> list[str]:
         return [sys.executable, "-m", "wspilot", "--home", str(self.home)]
 
-    def _env(self) -> dict[str, str]:
-        """The same code as this one's, wherever it was started from."""
-        place = str(Path(wspilot.__file__).resolve().parent.parent)
-        paths = [place, *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
     def _answers(self) -> bool:
         if self._daemon is None or self._daemon.poll() is not None:
             raise WspilotError(f"the demo's daemon ended at once\n{self.log_tail()}")
@@ -150,6 +150,17 @@ class Stage:
         except (NoDaemon, TimedOut):
             return False
         return True
+
+
+def _forget_outbox(slots: list[str]) -> None:
+    """Last words that nobody is left to hear. Journals stay: they say what is still to undo."""
+    keep = Path(f"/var/tmp/wspilot-{os.getuid()}")
+    for slot in slots:
+        for path in keep.glob(f"*/outbox/*_{slot}_*.json"):
+            path.unlink(missing_ok=True)
+    for place in (*keep.glob("*/outbox"), *keep.glob("*"), keep):
+        with contextlib.suppress(OSError):  # not empty: somebody else's
+            place.rmdir()
 
 
 def _until(true: Callable[[], bool], limit_s: float) -> bool:
@@ -188,5 +199,7 @@ def _restore(before: Any) -> None:
     if before is not None:
         with contextlib.suppress(termios.error):
             termios.tcsetattr(0, termios.TCSANOW, before)
-        leave = "\x1b[?1049l\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?2004l\x1b[?25h\x1b[0m"
-        print(leave, end="", flush=True)
+        modes = (1049, 1000, 1003, 1004, 1006, 1015, 2004)
+        leave = "".join(f"\x1b[?{mode}l" for mode in modes)
+        with contextlib.suppress(OSError):
+            print(leave + "\x1b[?25h\x1b[?7h\x1b[0m", end="", flush=True)
