@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -13,7 +15,9 @@ _SAY = "import sys; print('%d.%d' % sys.version_info[:2])"
 def interpreters() -> dict[str, str]:
     """Minor version -> path of its interpreter, oldest first."""
     found: dict[str, str] = {}
-    places = [*Path.home().glob(".pyenv/versions/*/bin/python"), *Path("/usr/bin").glob("python3")]
+    # Not Path.home(): the gate gives its run a new HOME.
+    root = os.environ.get("PYENV_ROOT") or Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv")
+    places = [*Path(root).glob("versions/*/bin/python"), *Path("/usr/bin").glob("python3")]
     for path in places:
         try:
             answer = subprocess.run([path, "-c", _SAY], capture_output=True, timeout=20, text=True)

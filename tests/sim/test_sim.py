@@ -104,4 +104,3 @@ def test_a_planted_bug_is_found(monkeypatch: Monkey, plant: Callable[[Monkey], N
 
 def test_a_seed_gives_the_same_story_twice() -> None:
     assert play(7).history == play(7).history
-

@@ -149,8 +149,12 @@ class Effects:
     async def _submit(self, effect: Submit) -> None:
         service = self._service
         slot = service.books.slot(effect.slot)
-        if slot is None or slot.job or slot.calls != effect.calls or slot.claimed:
+        if slot is None or slot.job or slot.calls != effect.calls:
             service.books.asking.discard(effect.slot)
+            return
+        if slot.claimed:
+            answer = Answer(Verdict.RETRY, text="never asked: the slot was closed before")
+            service.post(Submitted(slot.id, effect.calls, answer))
             return
         try:
             place = await service.lane.run(self.write_slot, effect.slot)
@@ -175,7 +179,9 @@ class Effects:
         request = slotfiles.job_request(slot, job_name(id, slot.calls), place, ())
         launch = slotfiles.launch_argv(service.site, service.spool.root, zipapp, id)
         files = slotfiles.slot_files(
-            slotfiles.pilot_settings(service.site, service.driver, ws, slot, service.secret),
+            slotfiles.pilot_settings(
+                service.site, service.driver, ws, slot, service.secret, service.books.nodes()
+            ),
             service.driver.script(request, launch),
             service.driver.shell(request, launch),
             secrets.token_bytes(32),

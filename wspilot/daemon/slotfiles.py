@@ -9,11 +9,12 @@ from __future__ import annotations
 import hmac
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from wspilot.config import Site
 from wspilot.daemon.lrm.base import Driver, JobRequest
-from wspilot.model import Slot, Workspace
+from wspilot.model import Node, Slot, Workspace
 
 SLOT_FILES = {"key": 0o600, "pilot.json": 0o600, "job.sh": 0o700, "shell": 0o700}
 
@@ -41,9 +42,12 @@ def launch_argv(site: Site, spool: Path, zipapp: Path, slot: str) -> tuple[str, 
 
 
 def pilot_settings(
-    site: Site, driver: Driver, ws: Workspace, slot: Slot, secret: bytes
+    site: Site, driver: Driver, ws: Workspace, slot: Slot, secret: bytes, nodes: Iterable[Node]
 ) -> dict[str, object]:
-    """The content of pilot.json. The workspace key is the same in all slots of a workspace."""
+    """The content of pilot.json. The workspace key is the same in all slots of a workspace.
+
+    What earlier leases learned of KVM on each node goes along, by boot id: a probe may take 3 s.
+    """
     budget = site.budget
     gather = budget.gather_s if len(ws.slots) > 1 else 0
     return {
@@ -82,6 +86,7 @@ def pilot_settings(
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
         "lrm": site.lrm,
+        "kvm": {node.id: [node.boot_id, node.kvm] for node in nodes if node.kvm is not None},
     }
 
 

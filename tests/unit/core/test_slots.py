@@ -190,6 +190,14 @@ def test_destroy_before_any_answer_of_a_qsub_that_created_nothing() -> None:
     assert d.ws.state is W.ENDED and not d.asked(Submit)
 
 
+def test_destroy_right_after_deploy_ends_as_soon_as_qsub_is_known_not_to_have_run() -> None:
+    d = Dialogue()
+    d.destroy()
+    d.claim(True)
+    d.answer(Verdict.RETRY, "never asked")
+    assert d.ws.state is W.ENDED
+
+
 def test_destroy_of_a_retry_that_waits_ends_at_once() -> None:
     d = Dialogue()
     d.answer(Verdict.RETRY, "down")

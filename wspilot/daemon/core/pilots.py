@@ -51,6 +51,7 @@ def hear(turn: Turn, note: Notification) -> bool:
         return False
     turn.books.put(replace(pilot, seq=note.seq, gap_since=0.0, gap_scans=0))
     pilot = _alive(turn, turn.books.pilot(pilot.id) or pilot)
+    _better_skew(turn, pilot, note)
     if note.epoch != 1:
         _other_epoch(turn, slot, pilot, note)
     elif note.of:
@@ -187,6 +188,15 @@ def _skew(turn: Turn, note: Notification) -> float | None:
         return round(parse_rfc3339(note.time) - turn.now, 3)
     except ValueError:
         return None
+
+
+def _better_skew(turn: Turn, pilot: PilotRecord, note: Notification) -> None:
+    """A message can only be late, so the one that seems latest-written tells the skew best."""
+    node, skew = turn.books.node(pilot.node), _skew(turn, note)
+    if node is None or skew is None or node.boot_id != pilot.boot_id:
+        return
+    if node.skew_s is None or skew > node.skew_s + 0.05:
+        turn.node(node.id, skew_s=skew)
 
 
 def _reserved(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:

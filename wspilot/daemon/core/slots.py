@@ -94,6 +94,8 @@ def submitted(turn: Turn, event: Submitted) -> None:
         return
     elif answer.verdict is Verdict.REFUSED:
         fail(turn, replace(slot, unclear=False), f"the batch system refused the job: {answer.text}")
+    elif answer.verdict is Verdict.RETRY and slot.wanted == "released":
+        let_go(turn, replace(slot, unclear=False))  # nothing was created, nothing is wanted
     elif answer.verdict is Verdict.RETRY:
         wait = turn.rules.retry_s[min(slot.calls - 1, len(turn.rules.retry_s) - 1)]
         turn.slot(
