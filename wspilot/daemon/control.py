@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wspilot.errors import Code, NotFound, WspilotError
+from wspilot.home import own_dir
 from wspilot.text import clean
 
 MAX_LINE = 1 << 20
@@ -58,6 +59,7 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen. A socket left by a dead daemon is replaced: the home's lock is ours."""
+        own_dir(self._path.parent)
         self._path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
@@ -75,6 +77,8 @@ class ControlServer:
             task.cancel()
         await asyncio.gather(*self._clients, return_exceptions=True)
         self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # not empty: another home's socket, or a pilot's files
+            self._path.parent.rmdir()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._clients) >= MAX_CLIENTS:
