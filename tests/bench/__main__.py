@@ -1,0 +1,24 @@
+"""`python -m tests.bench [NAME ...]`: the budgets of DESIGN.md section 10, as tables. No pass or
+fail on time: a busy machine would make it lie."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.bench import books, leases, polls, spool
+
+ALL = {"books": books.run, "polls": polls.run, "spool": spool.run, "leases": leases.run}
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - set(ALL)
+    if unknown:
+        print(f"no such benchmark: {', '.join(sorted(unknown))}; known: {', '.join(ALL)}")
+        return 2
+    for name in names or ALL:
+        ALL[name]()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
