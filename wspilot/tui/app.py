@@ -82,7 +82,7 @@ class WspilotApp(App[None]):
         _key("n", "deploy", "Deploy", "lease the VMs of an ensemble file"),
         _key("d", "destroy", "Destroy", "end what is selected; it asks first"),
         _key("enter", "details", "Details", "the selection on the whole width, and back",
-             display="enter"),
+             display="enter" if look.ascii_only() else "⏎"),
         _key("right,l", "open", "Unfold", "unfold", show=False, display="→ l"),
         _key("left,h", "close", "Fold", "fold, or go to what it belongs to", show=False,
              display="← h"),
@@ -104,7 +104,7 @@ class WspilotApp(App[None]):
         # Kept by hand: a timer that fires while the screen is built or taken down finds them.
         self.table = TreeTable(self._row, "connecting ...", id="tree")
         self._detail, self._events = Detail(), Events(id="events")
-        self._events.border_title = "Events"
+        self._events.border_title = " Events "
         self._summary, self._site = Static(id="summary"), Static(id="site")
         self._banner, self._status = Static(id="banner"), Static(id="status")
 

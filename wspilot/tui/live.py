@@ -292,7 +292,7 @@ def left_of(ws: Mapping[str, Any], now: float) -> tuple[str, bool]:
     if not ws.get("ends") or ws.get("wanted") != "active":
         return "", False
     left = max(0.0, seconds_of(ws["ends"]) - now)
-    return format_duration(left), left < SOON_S
+    return brief(left), left < SOON_S
 
 
 @lru_cache(maxsize=4096)
@@ -311,7 +311,12 @@ def clock(text: str) -> str:
 
 def since(doc: Mapping[str, Any], now: float) -> str:
     """How long it has been in its state."""
-    return format_duration(now - seconds_of(doc["since"])) if doc["since"] else ""
+    return brief(now - seconds_of(doc["since"])) if doc["since"] else ""
+
+
+def brief(seconds: float) -> str:
+    """A duration that stands still long enough to be read: from ten minutes on no seconds."""
+    return format_duration(seconds // 60 * 60 if seconds >= 600 else max(0.0, seconds))
 
 
 def plural(count: int, noun: str) -> str:
