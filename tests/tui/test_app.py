@@ -233,7 +233,10 @@ async def test_hostile_names_are_shown_and_never_interpreted() -> None:
         await settle(pilot)
         await pilot.press("escape")
         await settle(pilot)
-        drawn = "\n".join(lines(shown)) + "\n".join(shown.query_one(Events).lines)
+        events = shown.query_one(Events)
+        said = [events.render_line(y).text for y in range(events.size.height)]
+        drawn = "\n".join(lines(shown)) + "\n".join(said)
+        assert all("[red]x[/nope]" in line for line in said[:4])
         drawn += str(shown.query_one(Detail).query_one(Static).render())
         assert "[red]x[/nope]" in drawn
         assert not any(char in drawn for char in "\x1b\x07\x9b")

@@ -23,7 +23,7 @@ from textual.widgets import Footer, Static
 from wspilot.errors import NoDaemon, UsageError, WspilotError
 from wspilot.text import clean, format_duration
 from wspilot.tui import look, theme
-from wspilot.tui.live import LiveModel, Row, left_of, seconds_of
+from wspilot.tui.live import LiveModel, Row, left_of, plural, seconds_of
 from wspilot.tui.screens.confirm import Confirm, Loss
 from wspilot.tui.screens.deploy import Deploy
 from wspilot.tui.screens.help import Help
@@ -35,6 +35,13 @@ from wspilot.tui.widgets.treetable import TreeTable
 FLUSH_S = 0.25
 RETRY_S = (1.0, 2.0, 4.0, 7.0, 10.0)
 EMPTY = "No workspaces yet. Press n to deploy an ensemble."
+READ_ONLY_EMPTY = "No workspaces yet."
+
+
+def _key(keys: str, action: str, label: str, tip: str, *, show: bool = True,
+         display: str | None = None) -> Binding:  # fmt: skip
+    return Binding(keys, action, label, show=show, key_display=display, tooltip=tip,
+                   id=f"app.{action}")  # fmt: skip
 
 
 class WspilotApp(App[None]):
@@ -42,104 +49,80 @@ class WspilotApp(App[None]):
 
     TITLE = "wspilot"
     ENABLE_COMMAND_PALETTE = True
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide"), (190, "-widest")]
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (18, "-tall"), (40, "-taller")]
     CSS = """
-    Screen { background: $background; }
     #top { height: 1; background: $panel; padding: 0 1; }
     #summary { width: 1fr; height: 1; }
-    #status { width: auto; height: 1; color: $secondary; margin-left: 2; }
-    .-narrow #status { display: none; }
-    #banner { height: auto; background: $warning; color: $background; padding: 0 1;
-              display: none; }
+    #site { width: auto; height: 1; margin-left: 2; }
+    .-narrow #site { display: none; }
+    #banner { height: auto; max-height: 4; background: $warning; color: $background;
+              padding: 0 1; display: none; }
     #banner.-shown { display: block; }
     #main { height: 1fr; }
     #tree { width: 1fr; }
-    Detail { width: 46; border-left: tall $panel; }
+    Detail { width: 46; border-left: outer $panel; }
+    Detail:focus { border-left: outer $primary; }
+    .-widest Detail { width: 66; }
     .-narrow Detail { display: none; }
-    .-narrow .-detail Detail { display: block; width: 100%; border: none; }
-    .-narrow .-detail #tree { display: none; }
-    #events { height: 9; border-top: solid $panel; }
+    .-detail Detail, .-narrow .-detail Detail { display: block; width: 100%; border: none;
+                                                padding: 0 2; }
+    .-detail #tree { display: none; }
+    #events { height: 9; border-top: solid $secondary 40%; border-title-color: $secondary; }
+    #events:focus { border-top: solid $primary; border-title-color: $primary; }
     .-narrow #events { height: 6; }
     .-flat #events { display: none; }
-    Footer { background: $panel; }
+    .-taller #events { height: 11; }
+    #bottom { dock: bottom; height: 1; background: $panel; }
+    #bottom Footer { dock: none; width: 1fr; background: $panel; }
+    #status { width: auto; max-width: 60%; height: 1; color: $secondary; padding: 0 1; }
+    Toast { max-width: 70; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(
-            "n", "deploy", "Deploy", tooltip="lease the VMs of an ensemble file", id="app.deploy"
-        ),
-        Binding(
-            "d",
-            "destroy",
-            "Destroy",
-            tooltip="end what is selected; it asks first",
-            id="app.destroy",
-        ),
-        Binding(
-            "enter,right,l",
-            "open",
-            "Open",
-            tooltip="unfold, or show the details",
-            key_display="enter",
-            id="app.open",
-        ),
-        Binding(
-            "left,h",
-            "close",
-            "Fold",
-            tooltip="fold, or go to what it belongs to",
-            show=False,
-            key_display="left",
-            id="app.close",
-        ),
-        Binding(
-            "escape",
-            "close_details",
-            "Back",
-            show=False,
-            tooltip="close the details",
-            id="app.back",
-        ),
-        Binding("t", "next_theme", "Theme", tooltip="the next theme", id="app.theme"),
-        Binding(
-            "r", "retry", "Retry", show=False, tooltip="connect to the daemon now", id="app.retry"
-        ),
-        Binding(
-            "question_mark", "help", "Help", tooltip="these keys", key_display="?", id="app.help"
-        ),
-        Binding(
-            "q", "quit", "Quit", tooltip="close the screen at once; leases go on", id="app.quit"
-        ),
-    ]
+        _key("n", "deploy", "Deploy", "lease the VMs of an ensemble file"),
+        _key("d", "destroy", "Destroy", "end what is selected; it asks first"),
+        _key("enter", "details", "Details", "the selection on the whole width, and back",
+             display="enter" if look.ascii_only() else "⏎"),
+        _key("right,l", "open", "Unfold", "unfold", show=False, display="→ l"),
+        _key("left,h", "close", "Fold", "fold, or go to what it belongs to", show=False,
+             display="← h"),
+        _key("escape", "to_tree", "Back", "back to the tree", show=False, display="esc"),
+        _key("t", "next_theme", "Theme", "the next theme"),
+        _key("r", "retry", "Retry", "connect to the daemon now", show=False),
+        _key("question_mark", "help", "Help", "these keys", display="?"),
+        _key("q", "quit", "Quit", "close at once; leases go on"),
+    ]  # fmt: skip
 
     def __init__(self, source: Source, read_only: bool = False) -> None:
         super().__init__()
         self._source, self._read_only = source, read_only
         self._model = LiveModel()
         self._dirty, self._connected = False, False
-        self._heard = 0.0
+        self._heard, self._error = 0.0, ""
         self._retry = asyncio.Event()
         self._themes, self._warnings = theme.load()
-        # Held here, not looked up: updates may still come while the screen is being taken down.
-        self.table = TreeTable(self._line, "connecting ...", id="tree")
+        # Kept by hand: a timer that fires while the screen is built or taken down finds them.
+        self.table = TreeTable(self._row, "connecting ...", id="tree")
         self._detail, self._events = Detail(), Events(id="events")
-        self._summary = Static(id="summary", markup=False)
-        self._status = Static(id="status", markup=False)
-        self._banner = Static(id="banner", markup=False)
+        self._events.border_title = " Events "
+        self._summary, self._site = Static(id="summary"), Static(id="site")
+        self._banner, self._status = Static(id="banner"), Static(id="status")
 
     # -- layout
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
             yield self._summary
-            yield self._status
+            yield self._site
         yield self._banner
         with Vertical():
             with Horizontal(id="main"):
                 yield self.table
                 yield self._detail
             yield self._events
-        yield Footer(show_command_palette=False)
+        with Horizontal(id="bottom"):
+            yield Footer(show_command_palette=False)
+            yield self._status
 
     def on_mount(self) -> None:
         for one in self._themes:
@@ -148,13 +131,14 @@ class WspilotApp(App[None]):
             self.theme = theme.DEFAULT
         for warning in self._warnings:
             self.notify(warning, severity="warning", markup=False)
+        self.theme_changed_signal.subscribe(self, lambda _: self._repaint_all())
         self.table.focus()
         self._draw_top()
-        self.set_interval(FLUSH_S, self._repaint)
+        self.set_interval(FLUSH_S, self._repaint_changed)
         self.set_interval(1.0, self._each_second)
         self._follow()
 
-    def _line(self, key: str) -> Row:
+    def _row(self, key: str) -> Row:
         return self._model.row(key, time.time())
 
     # -- the source
@@ -167,11 +151,12 @@ class WspilotApp(App[None]):
             try:
                 async for update in self._source.updates():
                     failures = 0
+                    self._model.apply(update)
                     self._hear()
-                    self._events.add(self._model.apply(update))
-                    self._dirty = True
             except WspilotError as error:
-                self._lost(error)
+                self._lose(error)
+            except Exception as error:  # whatever it was: the screen stays, and it is tried again
+                self._lose(WspilotError(f"{type(error).__name__}: {error}", "see the daemon's log"))
             self._retry.clear()
             wait = RETRY_S[min(failures, len(RETRY_S) - 1)]
             failures += 1
@@ -181,76 +166,107 @@ class WspilotApp(App[None]):
                 pass
 
     def _hear(self) -> None:
-        self._heard = time.time()
+        self._heard, self._dirty = time.time(), True
         if not self._connected:
             self._connected = True
             self.table.stale = False
-            self.table.empty = EMPTY
+            self.table.empty = READ_ONLY_EMPTY if self._read_only else EMPTY
             self._banner.remove_class("-shown")
+            self._repaint_all()
 
-    def _lost(self, error: WspilotError) -> None:
+    def _lose(self, error: WspilotError) -> None:
+        what = "No daemon" if isinstance(error, NoDaemon) else "The daemon"
+        self._error = clean(f"{what}: {error.message}. {error.hint}", 300)
         self._connected = False
         self.table.stale = True
-        self.table.empty = "No daemon yet."
-        age = (
-            f"; what you see is {format_duration(time.time() - self._heard)} old"
-            if self._heard
-            else ""
-        )
-        what = "no daemon" if isinstance(error, NoDaemon) else "daemon"
-        self._banner.update(
-            Text(clean(f"{what}: {error.message}{age} - {error.hint} - r tries now", 400))
-        )
+        self.table.empty = "There is no daemon to ask."
+        self._draw_banner()
         self._banner.add_class("-shown")
-        self._dirty = True
+        self._repaint_all()
 
     # -- drawing
 
-    def _repaint(self) -> None:
+    def _repaint_all(self) -> None:
+        self.table.refresh()
+        self._dirty = True
+
+    def _repaint_changed(self) -> None:
         if not self._dirty:
             return
         self._dirty = False
         self.table.show(self._model.keys())
+        self._events.show(tuple(self._model.items["events"].values()))
         self._draw_top()
         self._draw_detail()
 
     def _each_second(self) -> None:
         """Times pass even when nothing happens."""
-        if self._connected and not self.table.is_empty:
-            self.table.refresh()
+        if self._connected:
+            self.table.touch()
             self._draw_detail()
+        else:
+            self._draw_banner()
         self._draw_top()
+
+    def _draw_banner(self) -> None:
+        age = format_duration(time.time() - self._heard)
+        seen = f" What you see is {age} old." if self._heard else ""
+        self._banner.update(Text(f"{self._error}{seen} Tried again by itself; r: now."))
 
     def _draw_detail(self) -> None:
         if self._detail.display:
             self._detail.show(self._model, self.table.cursor_key, time.time())
 
     def _draw_top(self) -> None:
-        colours = self.theme_variables
-        text = Text("wspilot  ", style="bold")
+        text = Text("wspilot", style="bold")
         for state, number in self._model.counts():
-            style = f"not bold {colours.get(look.colour(state), '')}"
-            text.append(f"{look.glyph(state)} {number} {state}   ", style=style)
+            style = f"not bold {self._colour(look.colour(state))}"
+            text.append(f"  {look.glyph(state)} {number} {state}", style=style)
         if self._read_only:
-            text.append("read-only", style=colours.get("warning", ""))
+            text.append("  read-only", style=self._colour("warning"))
         self._summary.update(text)
-        self._status.update(Text(self._status_words()))
+        up, of = self._model.running()
+        site = Text(f"{up} of {plural(of, 'VM')} running" if of else "")
+        if sick := self._model.sick_nodes():
+            site.append(f"  {look.glyph('degraded')} {plural(sick, 'node')} not clean",
+                        style=self._colour("warning"))  # fmt: skip
+        self._site.update(site)
+        self._status.update(self._state_of_daemon())
 
-    def _status_words(self) -> str:
-        status = self._model.status()
-        if status is None or not self._connected:
-            return "no daemon" if self._heard or not self._connected else ""
-        polled = status["poll"]["at"]
-        ago = f"{format_duration(time.time() - seconds_of(polled))} ago" if polled else "not yet"
-        said = "" if status["poll"]["ok"] is not False else f" FAILING: {status['poll']['text']}"
-        spool = status["spool"]
-        trouble = f"  spool: {spool['text']}" if spool["text"] else ""
-        trouble += f"  {spool['bad']} refused" if spool["bad"] else ""
-        return f"{status['lrm']} asked {ago}{said}{trouble}"
+    def _colour(self, name: str) -> str:
+        return look.style(self.theme_variables.get(name, ""))
+
+    def _state_of_daemon(self) -> Text:
+        """Who is asked, how old its word is, what lies in the spool; amber when it is not well."""
+        status, warn = self._model.status(), self._colour("warning")
+        if not self._connected or status is None:
+            return Text("no daemon" if self._error else "", style=warn)
+        poll, spool, text = status["poll"], status["spool"], Text()
+        ago = f"{format_duration(time.time() - seconds_of(poll['at']))} ago" if poll.get("at") else "not yet"  # fmt: skip  # noqa: E501
+        failing = poll.get("ok") is False
+        text.append(f"{status['lrm']} asked {ago}", style=warn if failing else "")
+        if failing:
+            text.append(f", failing: {poll.get('text', '')}", style=warn)
+        if backlog := spool.get("backlog"):
+            text.append(f"  spool {backlog} behind")
+        if bad := spool.get("bad"):
+            text.append(f"  {bad} refused", style=warn)
+        if spool.get("text"):
+            text.append(f"  spool: {spool['text']}", style=warn)
+        return text
 
     @on(TreeTable.Moved)
     def _moved(self) -> None:
         self._draw_detail()
+
+    @on(TreeTable.Opened)
+    def _opened(self, event: TreeTable.Opened) -> None:
+        key = self.table.cursor_key
+        if event.fold and key is not None:
+            self._model.fold(key)
+            self._dirty = True
+        else:
+            self.action_details()
 
     # -- acts
 
@@ -258,17 +274,27 @@ class WspilotApp(App[None]):
         """What only changes things is hidden from who may only look."""
         return not (self._read_only and action in ("deploy", "destroy"))
 
+    def action_details(self) -> None:
+        """The details on the whole width; the same key goes back."""
+        main = self.query_one("#main")
+        if main.has_class("-detail"):
+            self.action_to_tree()
+        elif self.table.cursor_key is not None:
+            main.add_class("-detail")
+            self._detail.focus()
+            self.call_after_refresh(self._draw_detail)
+
+    def action_to_tree(self) -> None:
+        """Back to the tree."""
+        self.query_one("#main").remove_class("-detail")
+        self.table.focus()
+        self.call_after_refresh(self._draw_detail)
+
     def action_open(self) -> None:
-        """Unfold; on a leaf, or a second time, show the details."""
-        key = self.table.cursor_key
-        if key is None:
-            return
-        if key in self._model.folded:
+        """Unfold."""
+        if (key := self.table.cursor_key) in self._model.folded and key is not None:
             self._model.fold(key, False)
             self._dirty = True
-        else:
-            self.query_one("#main").add_class("-detail")
-            self._draw_detail()
 
     def action_close(self) -> None:
         """Fold; on a leaf, go to what it belongs to."""
@@ -281,10 +307,6 @@ class WspilotApp(App[None]):
         elif parent := self._model.parent(key):
             self.table.select(parent)
         self._dirty = True
-
-    def action_close_details(self) -> None:
-        """Close the details on a narrow screen."""
-        self.query_one("#main").remove_class("-detail")
 
     def action_retry(self) -> None:
         """Connect now."""
@@ -300,21 +322,27 @@ class WspilotApp(App[None]):
         if names:
             at = names.index(self.theme) if self.theme in names else -1
             self.theme = names[(at + 1) % len(names)]
-            self._dirty = True
 
     @work(exit_on_error=False)
     async def action_deploy(self) -> None:
         """Choose an ensemble, deploy it, and stand on it."""
         made = await self.push_screen_wait(Deploy(self._source))
         if made is not None:
-            self.notify("deployed: it comes up here", markup=False)
+            self.notify("Deployed: it comes up here.", markup=False)
             self.table.select(f"workspaces/{made}")
 
-    @work(exit_on_error=False)
-    async def action_destroy(self) -> None:
-        """Ask, naming what is lost; the target is the one under the cursor now."""
+    def action_destroy(self) -> None:
+        """Ask, naming what is lost. The target is what stands under the cursor now, by its id."""
         loss = self._loss(self.table.cursor_key)
-        if loss is None or not await self.push_screen_wait(Confirm(loss)):
+        if loss is None:
+            self.notify("Nothing to destroy here: choose a workspace, a group or a VM that is "
+                        "not over.", markup=False)  # fmt: skip
+        else:
+            self._destroy(loss)
+
+    @work(exit_on_error=False)
+    async def _destroy(self, loss: Loss) -> None:
+        if not await self.push_screen_wait(Confirm(loss)):
             return
         try:
             await self._source.call("destroy", ids=[loss.target], token=uuid.uuid4().hex)
@@ -331,21 +359,24 @@ class WspilotApp(App[None]):
     def _loss(self, key: str | None) -> Loss | None:
         ws = self._model.workspace_of(key or "")
         vms = self._model.vms_of(key or "")
-        if key is None or ws is None or not vms or ws["state"] == "ended":
+        vms = [vm for vm in vms if vm["state"] != "terminated"]
+        if key is None or ws is None or ws["state"] == "ended":
+            return None
+        if not vms and not key.startswith("workspaces/"):
             return None
         left, _ = left_of(ws, time.time())
-        names = ", ".join(vm["name"] for vm in vms[:6]) + (" ..." if len(vms) > 6 else "")
-        count = f"{len(vms)} VM{'s' if len(vms) != 1 else ''}"
+        names = ", ".join(f"{vm['group']}/{vm['index']}" for vm in vms[:8])
+        names += ", ..." if len(vms) > 8 else ""
+        count = plural(len(vms), "VM")
         lines = (
-            f"{count}: {names}",
-            "What is on their disks is lost.",
-            f"Lease left: {left}." if left else "It is not active yet.",
-            "The nodes go back to jobs.",
+            f"{count}: {names}" if vms else "It has no VMs.",
+            "What is on their disks is lost; their nodes go back to jobs.",
+            f"Of the lease {left} are left." if left else f"It is {ws['state']}.",
         )
         if key.startswith("workspaces/"):
             return Loss(ws["id"], f"Destroy the workspace {ws['name']}?", lines, ws["name"])
         if key.startswith("groups/"):
-            group = key.split("/")[2]
+            group = key.split("/", 2)[2]
             return Loss(f"{ws['id']}/{group}", f"Destroy the group {ws['name']}/{group}?", lines)
         return Loss(vms[0]["id"], f"Destroy the VM {vms[0]['name']}?", lines)
 

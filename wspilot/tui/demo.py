@@ -1,23 +1,27 @@
 """A canned busy site that lives in this process: to try the screen without any daemon.
 
-States are the words of DESIGN.md section 5. It answers the same requests as a daemon, so every key
-works; what is deployed comes up within seconds, what is destroyed goes.
+It answers the same requests as a daemon, so every key works: what is deployed comes up within
+seconds, what is destroyed goes. Left alone it does not stand still: a script's small leases come
+and go. What has ended is forgotten, so it can run for days.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from wspilot.client import Update
-from wspilot.errors import Refused
+from wspilot.errors import Refused, UsageError
 from wspilot.messages import rfc3339
+from wspilot.text import check_name, parse_duration
+from wspilot.tui import canned
+from wspilot.tui.canned import LEASE_S, PHASES, RISE, Doc, GroupSpec
 
-Doc = dict[str, Any]
 STEP_S = 0.7
-_RISE = ("pending", "propagating", "starting", "booting", "running")
+SWEEP_S, SWEEP_UP_S, POLL_S = 9.0, 14.0, 15.0
+MOST_ENDED, MOST_NODES = 4, 48
 
 
 class DemoSource:
@@ -29,7 +33,8 @@ class DemoSource:
         self._step_s, self._now = step_s, time.time()
         self._items: dict[str, Doc] = {}
         self._out: asyncio.Queue[tuple[list[Doc], list[str]]] = asyncio.Queue()
-        self._serial, self._revision = 0, 1
+        self._serial, self._revision, self._sweeps, self._nodes = 0, 1, 40, 0
+        self._swept = self._polled = self._now
         self._fill()
 
     async def updates(self) -> AsyncIterator[Update]:
@@ -38,7 +43,7 @@ class DemoSource:
             try:
                 changed, gone = await asyncio.wait_for(self._out.get(), self._step_s)
             except TimeoutError:
-                changed, gone = self._pass_time(), []
+                changed, gone = self._pass_time(), self._forget()
             self._revision += 1
             yield Update(self._revision, False, tuple(changed), tuple(gone))
 
@@ -53,318 +58,246 @@ class DemoSource:
 
     def _deploy(self, params: Doc) -> Doc:
         doc = params["ensemble"]
-        groups = [
-            (one.get("name", "vm"), one.get("type", "small"), int(one.get("count", 1)))
-            for one in doc.get("group", [])
-        ]
-        vms = sum(count for _, _, count in groups)
+        head = doc.get("workspace", {})
+        lease_s = parse_duration(head.get("duration", "2h"), "workspace.duration")
+        name = check_name(head.get("name", "new"), "workspace.name")
+        if not doc.get("group"):
+            raise UsageError("the ensemble has no groups", "add at least one [[group]]")
         if params.get("dry_run"):
-            slot = {"nodes": vms, "ppn": 1, "memory_mib": 512, "whole_node": True, "vms": vms}
-            hours = round(vms * 7680 / 3600, 2)
-            return {
-                "plan": {
-                    "slots": [slot],
-                    "lease_s": 7200,
-                    "walltime_s": 7680,
-                    "walltime": [],
-                    "node_hours": hours,
-                }
-            }
-        name = doc.get("workspace", {}).get("name", "new")
-        ws = self._workspace(name, groups, "pending", age=0)
+            return {"plan": canned.plan(doc, lease_s)}
+        ws = self._lease(name, canned.groups_of(doc), "pending", 0, lease_s)
         self._out.put_nowait((self._of(ws["id"]), []))
         return {"workspace": ws}
 
     def _destroy(self, ids: list[str]) -> Doc:
-        touched = []
-        for item in self._items.values():
-            hit = item["id"] in ids or item.get("workspace") in ids
-            if item["table"] in ("workspaces", "vms") and hit:
-                item["wanted"] = "ended" if item["table"] == "workspaces" else "gone"
-                self._set(item, "ending" if item["table"] == "workspaces" else "stopping")
+        touched: list[Doc] = []
+        for item in list(self._items.values()):
+            if item["table"] == "workspaces" and item["id"] in ids and item["state"] != "ended":
+                touched += self._end(item)
+            elif item["table"] == "vms" and self._meant(item, ids):
+                self._set(item, "stopping", wanted="gone")
                 touched.append(item)
         self._out.put_nowait((touched, []))
         return {"workspaces": [one for one in touched if one["table"] == "workspaces"]}
 
+    @staticmethod
+    def _meant(vm: Doc, ids: list[str]) -> bool:
+        names = {vm["id"], vm["workspace"], f"{vm['workspace']}/{vm['group']}"}
+        return vm["state"] != "terminated" and bool(names & set(ids))
+
+    def _end(self, ws: Doc) -> list[Doc]:
+        self._set(ws, "ending", wanted="ended")
+        members = [self._items[f"vms/{id}"] for id in ws["vms"]]
+        for vm in members:
+            if vm["state"] != "terminated":
+                self._set(vm, "stopping", wanted="gone")
+        return [ws, *members, self._event("workspace", f"{ws['name']} ending", ws)]
+
     # -- time
 
     def _pass_time(self) -> list[Doc]:
-        """One VM or workspace moves a little."""
+        """Some VMs, slots and workspaces move a little."""
         self._now = time.time()
-        moved: list[Doc] = []
+        moved = self._poll()
         for item in list(self._items.values()):
-            if item["table"] == "vms" and len(moved) < 3:
+            if item["table"] == "vms" and len(moved) < 8:
                 moved += self._step_vm(item)
         for item in list(self._items.values()):
-            if item["table"] == "workspaces":
+            if item["table"] == "slots":
+                moved += self._step_slot(item)
+            elif item["table"] == "workspaces":
                 moved += self._step_workspace(item)
-        return moved
+        return moved + self._sweep()
+
+    def _poll(self) -> list[Doc]:
+        status = self._items["status/daemon"]
+        if self._now - self._polled < POLL_S:
+            return []
+        self._polled = self._now
+        status["poll"] = {"ok": True, "at": rfc3339(self._now), "text": ""}
+        return [status]
 
     def _step_vm(self, vm: Doc) -> list[Doc]:
+        slot = self._items[f"slots/{vm['slot']}"]
         if vm["state"] == "stopping":
             self._set(vm, "terminated")
-        elif vm["state"] in _RISE[:-1] and vm["wanted"] == "running" and not vm["waits_for"]:
-            name = {
-                "pending": "invoke",
-                "propagating": "propagate",
-                "starting": "create",
-                "booting": "boot",
-            }[vm["state"]]
-            seconds = {"invoke": 0.21, "propagate": 0.64, "create": 0.37, "boot": 4.2}[name]
-            vm["spans"] = [*vm["spans"], self._span(name, seconds + vm["index"] * 0.05)]
-            self._set(vm, _RISE[_RISE.index(vm["state"]) + 1])
+        elif vm["state"] in PHASES and vm["wanted"] == "running" and slot["state"] == "ready":
+            name, seconds = PHASES[vm["state"]]
+            seconds *= 1 + 0.03 * ((vm["index"] * 7) % 11)
+            vm["spans"] = [*vm["spans"], canned.span(name, seconds, self._now)]
+            vm["node"] = vm["node"] or slot["nodes"][(vm["index"] - 1) % len(slot["nodes"])]
+            self._set(vm, RISE[RISE.index(vm["state"]) + 1])
         else:
             return []
         return [vm, self._event("vm", f"{vm['name']} {vm['state']}", vm)]
 
+    def _step_slot(self, slot: Doc) -> list[Doc]:
+        """A slot of the script or the user goes its way; `night-run` waits for ever."""
+        ws = self._items[f"workspaces/{slot['workspace']}"]
+        if slot["state"] == "queued" and not slot["waits_for"]:
+            slot["nodes"] = [self._node() for _ in range(slot["count"])]
+            slot["lrm"] = {**slot["lrm"], "state": "running", "raw": "R"}
+            slot["spans"] = [canned.span("lrm", 1.4, self._now)]
+            self._set(slot, "starting")
+        elif slot["state"] == "starting":
+            slot["spans"] = [*slot["spans"], canned.span("pilot", 0.4, self._now),
+                             canned.span("reserve", 0.1, self._now)]  # fmt: skip
+            self._set(slot, "ready")
+        elif slot["state"] in ("ready", "queued") and self._over(ws):
+            self._set(slot, "releasing", wanted="gone")
+        elif slot["state"] == "releasing":
+            slot["lrm"] = {**slot["lrm"], "state": "gone", "raw": "C"}
+            self._set(slot, "released")
+        else:
+            return []
+        return [slot, self._event("slot", f"slot {slot['id']} {slot['state']}", slot)]
+
+    def _over(self, ws: Doc) -> bool:
+        states = {self._items[f"vms/{id}"]["state"] for id in ws["vms"]}
+        return ws["state"] == "ending" and states <= {"terminated"}
+
     def _step_workspace(self, ws: Doc) -> list[Doc]:
         states = {self._items[f"vms/{id}"]["state"] for id in ws["vms"]}
-        if ws["state"] == "ending" and states == {"terminated"}:
+        slots = {self._items[f"slots/{id}"]["state"] for id in ws["slots"]}
+        if ws["state"] == "ending" and states <= {"terminated"} and slots <= {"released"}:
             ws["outcome"] = "destroyed"
             self._set(ws, "ended")
         elif ws["state"] in ("pending", "provisioning") and states == {"running"}:
             ws["ends"] = rfc3339(self._now + ws["lease_s"])
             self._set(ws, "active")
-        elif ws["state"] == "pending" and states & {"starting", "booting"}:
+        elif ws["state"] == "pending" and states & {"propagating", "starting", "booting"}:
             self._set(ws, "provisioning")
         else:
             return []
         return [ws, self._event("workspace", f"{ws['name']} {ws['state']}", ws)]
 
-    def _set(self, item: Doc, state: str) -> None:
-        item.update(state=state, since=rfc3339(self._now), waits_for="")
+    def _sweep(self) -> list[Doc]:
+        """A script's leases: one comes, and goes when it has been up for a while."""
+        ours = [one for one in self._items.values()
+                if one["table"] == "workspaces" and one["name"].startswith("sweep-")
+                and one["state"] != "ended"]  # fmt: skip
+        if ours and ours[0]["state"] == "active" and self._now - self._swept > SWEEP_UP_S:
+            self._swept = self._now
+            return self._end(ours[0])
+        if not ours and self._now - self._swept > SWEEP_S:
+            self._swept, self._sweeps = self._now, self._sweeps + 1
+            ws = self._lease(f"sweep-{self._sweeps}", [("point", "small", 3)], "pending", 0)
+            text = f"qsub ws-{ws['slots'][0]}-01: rc 0, 0.04 s"
+            return [*self._of(ws["id"]), self._event("lrm", text, ws)]
+        return []
+
+    def _forget(self) -> list[str]:
+        """What ended long ago goes, and events beyond a few hundred."""
+        ended = [one for one in self._items.values()
+                 if one["table"] == "workspaces" and one["state"] == "ended"]  # fmt: skip
+        gone = [f"{item['table']}/{item['id']}"
+                for ws in ended[: max(0, len(ended) - MOST_ENDED)]
+                for item in self._of(ws["id"]) if item["table"] != "events"]  # fmt: skip
+        events = [key for key, item in self._items.items() if item["table"] == "events"]
+        for key in (*gone, *events[: max(0, len(events) - 500)]):
+            del self._items[key]
+        return gone
+
+    def _set(self, item: Doc, state: str, **more: Any) -> None:
+        item.update(state=state, since=rfc3339(self._now), waits_for="", **more)
 
     # -- the canned site
 
     def _fill(self) -> None:
-        at = self._now
-        self._put(
-            {
-                "table": "status",
-                "id": "daemon",
-                "name": "daemon",
-                "version": "demo",
-                "pid": 1,
-                "since": rfc3339(at - 7300),
-                "home": "demo",
-                "site": "demo",
-                "lrm": "torque",
-                "vmm": "qemu",
-                "poll": {"ok": True, "at": rfc3339(at), "text": ""},
-                "spool": {"at": rfc3339(at), "backlog": 0, "bad": 0, "text": ""},
-            }
-        )
-        self._workspace(
-            "osg",
-            [("ce", "medium", 1), ("se", "medium", 1), ("worker", "small", 6)],
-            "active",
-            age=4210,
-        )
-        self._workspace("mpi-2026", [("rank", "large", 8)], "provisioning", age=40)
-        self._workspace("teaching", [("student", "small", 12)], "active", age=6900)
-        queued = self._workspace("night-run", [("vm", "large", 4)], "pending", age=900)
-        self._hold(queued, "the batch system (Resources)")
-        sick = self._workspace(
-            "genomes", [("head", "medium", 1), ("worker", "small", 5)], "degraded", age=2000
-        )
-        lost = self._items[f"vms/{sick['vms'][-1]}"]
-        lost.update(state="unknown", cause="node14 has been silent for 90 s")
-        sick["cause"] = "1 of 5 workers is unknown"
-        ended = self._workspace("paper-fig2", [("vm", "small", 2)], "ended", age=9000)
-        ended.update(outcome="preempted", cause="preempted: SIGTERM from the batch system")
-        for n, text in enumerate(
-            (
-                "osg active",
-                "job 4711.head ended in the batch system (C, exit 0)",
-                "teaching active",
-                "genomes degraded",
-            )
-        ):
-            self._event("workspace", text, {}, at - 60 + n * 10)
+        self._put(canned.status(self._now, self._now - 7300))
+        self._history()
+        trio = [("ce", "medium", 1), ("se", "medium", 1), ("worker", "small", 6)]
+        self._lease("osg", trio, "active", 4210)
+        self._lease("teaching", [("student", "small", 12)], "active", 6900)
+        self._pause(self._lease("climate", [("solver", "large", 3)], "active", 3100))
+        self._hurt(self._lease("genomes", [("head", "medium", 1), ("worker", "small", 5)],
+                               "degraded", 2000))  # fmt: skip
+        self._hold(self._lease("night-run", [("vm", "large", 4)], "pending", 900))
+        self._lease("mpi-2026", [("rank", "large", 8)], "provisioning", 40)
+        for name in {vm["node"] for vm in self._items.values() if vm["table"] == "vms"} - {""}:
+            if f"nodes/{name}" not in self._items:
+                self._put(canned.node(name, "in use", self._now - 2000))
 
-    def _workspace(
-        self, name: str, groups: list[tuple[str, str, int]], state: str, age: float
-    ) -> Doc:
-        ws_id, begun = self._id(), self._now - age
-        up = {
-            "active": "running",
-            "degraded": "running",
-            "ended": "terminated",
-            "provisioning": "booting",
-        }.get(state, "pending")
-        vms, number = [], 0
-        for group, kind, count in groups:
-            for n in range(1, count + 1):
-                number += 1
-                vms.append(self._vm(ws_id, name, group, kind, n, up, begun, number))
-        slot = self._slot(ws_id, state, vms, begun)
-        lease = 7200
-        ws = {
-            "table": "workspaces",
-            "id": ws_id,
-            "name": name,
-            "state": state,
-            "wanted": "active",
-            "outcome": None,
-            "cause": "",
-            "causes": [],
-            "since": rfc3339(begun),
-            "waits_for": "",
-            "created": rfc3339(begun),
-            "active_at": None,
-            "lease_s": lease,
-            "ends": rfc3339(begun + lease) if state in ("active", "degraded") else None,
-            "groups": [
-                {
-                    "name": group,
-                    "type": kind,
-                    "count": count,
-                    "min": count,
-                    "image": "default",
-                    "nics": ["private"],
-                    "ready": "agent",
-                    "placement": "spread",
-                    "roles": {"provides": [], "requires": []},
-                }
-                for group, kind, count in groups
-            ],
-            "vms": [vm["id"] for vm in vms],
-            "slots": [slot["id"]],
-        }
-        if state == "ended":
-            ws["wanted"] = "ended"
-        return self._put(ws)
+    def _history(self) -> None:
+        lost = self._lease("paper-fig2", [("vm", "small", 2)], "ended", 9000)
+        lost.update(outcome="preempted", cause="SIGTERM from the batch system")
+        bad = self._lease("broken", [("vm", "small", 2)], "ended", 7100)
+        bad.update(outcome="failed", cause="vm/2: image `default2` is not in the repository")
+        at = self._now - 105
+        for n, (kind, text, level) in enumerate((
+            ("workspace", "osg active", "info"),
+            ("lrm", "qstat -x 4710.head 4728.head: rc 0, 0.06 s", "info"),
+            ("slot", "job 4711.head ended in the batch system (C, exit 0)", "info"),
+            ("workspace", "teaching active", "info"),
+            ("workspace", "genomes provisioning", "info"),
+        )):  # fmt: skip
+            self._event(kind, text, {}, at + n * 11, level)
 
-    def _vm(
-        self, ws: str, name: str, group: str, kind: str, n: int, state: str, at: float, number: int
-    ) -> Doc:
-        done = state not in ("pending",)
-        spans = (
-            [
-                self._span("invoke", 0.18 + n * 0.02),
-                self._span("propagate", 0.9),
-                self._span("create", 0.31),
-            ]
-            if done
-            else []
-        )
-        if state in ("running", "terminated"):
-            spans.append(self._span("boot", 4.1 + n * 0.1))
-        octet = len(self._items) % 250 + 2
-        return self._put(
-            {
-                "table": "vms",
-                "id": self._id(),
-                "name": f"{name}/{group}/{n}",
-                "workspace": ws,
-                "group": group,
-                "index": n,
-                "type": kind,
-                "image": "default",
-                "state": state,
-                "wanted": "running",
-                "since": rfc3339(at),
-                "waits_for": "",
-                "node": f"node{number + 8:02d}" if done else "",
-                "slot": "",
-                "phase": "",
-                "cause": "",
-                "unproven": False,
-                "progress": None,
-                "spans": spans,
-                "cpus": 1,
-                "memory_mib": 1024,
-                "nics": [
-                    {
-                        "network": "private",
-                        "mac": f"02:57:0a:4d:00:{octet:02x}",
-                        "ip": f"10.77.0.{octet}",
-                    }
-                ],
-                "seen": rfc3339(at),
-                "seen_by": "3f2a91c0",
-            }
-        )
+    def _hurt(self, ws: Doc) -> None:
+        vm = self._items[f"vms/{ws['vms'][-1]}"]
+        vm.update(state="unknown", cause=f"{vm['node']} has been silent for 90 s")
+        self._event("workspace", "genomes degraded: 1 of 5 workers is unknown", ws,
+                    self._now - 59, "warning")  # fmt: skip
+        ws.update(cause="1 of 5 workers is unknown",
+                  causes=[f"{vm['name']}: {vm['cause']}", "no heartbeat for 90 s"])  # fmt: skip
+        self._event("node", vm["cause"], vm, self._now - 60, "warning")
+        self._put(canned.node(vm["node"], "unknown", self._now - 90, cause="silent for 90 s"))
 
-    def _slot(self, ws: str, state: str, vms: list[Doc], at: float) -> Doc:
-        slot_state = {
-            "active": "ready",
-            "degraded": "ready",
-            "provisioning": "ready",
-            "pending": "queued",
-            "ended": "released",
-        }[state]
-        id = self._id()
-        for vm in vms:
-            vm["slot"] = id
-        begun = state != "pending"
-        return self._put(
-            {
-                "table": "slots",
-                "id": id,
-                "name": f"ws-{id}-01",
-                "workspace": ws,
-                "state": slot_state,
-                "wanted": "held",
-                "since": rfc3339(at),
-                "waits_for": "",
-                "cause": "",
-                "causes": [],
-                "nodes": [vm["node"] for vm in vms] if begun else [],
-                "count": len(vms),
-                "ppn": 4,
-                "memory_mib": 1536,
-                "walltime_s": 7680,
-                "job": f"{4700 + self._serial}.head",
-                "lrm": {
-                    "state": "running" if begun else "queued",
-                    "raw": "R" if begun else "Q",
-                    "reason": "",
-                    "at": rfc3339(at),
-                },
-                "spans": [
-                    self._span("lrm", 3.4),
-                    self._span("pilot", 0.4),
-                    self._span("reserve", 0.1),
-                ]
-                if begun
-                else [],
-                "vms": [vm["id"] for vm in vms],
-            }
-        )
+    def _pause(self, ws: Doc) -> None:
+        for id, state in zip(ws["vms"], ("paused", "suspended"), strict=False):
+            self._items[f"vms/{id}"].update(state=state, since=rfc3339(self._now - 240))
 
-    def _hold(self, ws: Doc, why: str) -> None:
+    def _hold(self, ws: Doc) -> None:
+        why = "the batch system (Resources)"
         ws["waits_for"] = why
         for item in self._items.values():
             if item.get("workspace") == ws["id"]:
                 item["waits_for"] = why if item["table"] == "slots" else "its node"
 
-    def _span(self, name: str, seconds: float) -> Doc:
-        return {"name": name, "start": rfc3339(self._now), "seconds": seconds, "clock": "node"}
+    def _lease(self, name: str, groups: Sequence[GroupSpec], state: str, age: float,
+               lease_s: int = LEASE_S) -> Doc:  # fmt: skip
+        at = self._now - age
+        ws = self._put(canned.workspace(self._id(), name, groups, state, at, lease_s))
+        up = {"provisioning": "booting", "pending": "pending", "ended": "terminated"}
+        vms: list[Doc] = []
+        for group, kind, count in groups:
+            for n in range(1, count + 1):
+                vms.append(canned.vm(self._id(), ws, group, kind, n, up.get(state, "running"), at,
+                                     node=self._node(), octet=self._serial % 250 + 2))  # fmt: skip
+                self._put(vms[-1])
+        held = {"pending": "queued", "ended": "released"}.get(state, "ready")
+        slot = canned.slot(self._id(), ws, held, vms, at, 4700 + self._serial)
+        self._put(slot)
+        for vm in vms:
+            vm["slot"] = slot["id"]
+        ws.update(vms=[vm["id"] for vm in vms], slots=[slot["id"]])
+        return ws
 
-    def _event(self, kind: str, text: str, item: Doc, at: float | None = None) -> Doc:
+    def _node(self) -> str:
+        self._nodes = self._nodes % MOST_NODES + 1
+        return f"node{self._nodes:02d}"
+
+    def _event(self, kind: str, text: str, item: Doc, at: float | None = None,
+               level: str = "info") -> Doc:  # fmt: skip
         self._serial += 1
-        level = "warning" if "unknown" in text or "degraded" in text else "info"
-        return self._put(
-            {
-                "table": "events",
-                "id": str(self._serial),
-                "name": str(self._serial),
-                "at": rfc3339(at or self._now),
-                "level": level,
-                "kind": kind,
-                "text": text,
-                "workspace": item.get("workspace", ""),
-                "slot": "",
-                "vm": "",
-                "node": item.get("node", ""),
-                "data": {},
-            }
-        )
+        table = item.get("table")
+        about = {
+            "workspace": item.get("id", "") if table == "workspaces" else item.get("workspace", ""),
+            "vm": item.get("id", "") if table == "vms" else "",
+            "slot": item.get("id", "") if table == "slots" else "",
+            "node": item.get("node", ""),
+        }
+        id = str(self._serial)
+        return self._put(canned.event(id, kind, text, at or self._now, level, **about))
 
     def _id(self) -> str:
         self._serial += 1
-        return f"d{self._serial:07d}"
+        word = ""
+        number = self._serial * 7_919_993 % 36**7
+        for _ in range(7):
+            number, digit = divmod(number, 36)
+            word += "0123456789abcdefghijklmnopqrstuvwxyz"[digit]
+        return f"d{word}"
 
     def _put(self, item: Doc) -> Doc:
         self._items[f"{item['table']}/{item['id']}"] = item

@@ -1,16 +1,19 @@
 """The daemon's items as the screen needs them: one tree, in order, looked up by key.
 
 Pure: `apply` takes an update of the subscription, `keys` gives the tree's order, `row` a line. A
-line is made only when it is drawn, so ten thousand VMs cost what fits on the screen. Foreign text
-is cleaned on entry, once.
+line is made only when it is drawn, so ten thousand VMs cost what fits on the screen: what a line
+of a group needs is counted as updates come in. Foreign text is cleaned on entry, once, and a field
+that another release of the daemon does not send has a default, so that no line can fail.
 """
 
 from __future__ import annotations
 
 import calendar
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from wspilot.client import Update
@@ -18,7 +21,25 @@ from wspilot.text import clean, format_duration, format_size
 
 TABLES = ("workspaces", "vms", "slots", "nodes", "events", "status")
 MAX_EVENTS = 1000
+SOON_S = 600.0  # a lease that ends within this is marked
 Doc = dict[str, Any]
+
+_RECORD: Doc = {"name": "", "state": "unknown", "wanted": "", "since": "", "waits_for": "",
+                "cause": "", "causes": ()}  # fmt: skip
+DEFAULTS: Mapping[str, Doc] = {
+    "workspaces": {**_RECORD, "outcome": None, "created": "", "active_at": None, "ends": None,
+                   "lease_s": 0, "groups": (), "vms": (), "slots": ()},
+    "vms": {**_RECORD, "workspace": "", "group": "", "index": 0, "type": "", "image": "",
+            "node": "", "slot": "", "phase": "", "unproven": False, "progress": None, "nics": (),
+            "spans": (), "seen": None, "seen_by": "", "cpus": 0, "memory_mib": 0},
+    "slots": {**_RECORD, "workspace": "", "nodes": (), "count": 0, "ppn": 0, "memory_mib": 0,
+              "walltime_s": 0, "job": "", "spans": (), "vms": (),
+              "lrm": {"state": "", "raw": "", "reason": "", "at": None}},
+    "nodes": {**_RECORD, "slots": ()},
+    "events": {"at": "", "level": "info", "kind": "", "text": "", "workspace": "", "slot": "",
+               "vm": "", "node": "", "data": {}},
+    "status": {"lrm": "the batch system", "poll": {}, "spool": {}},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -31,6 +52,7 @@ class Row:
     state: str
     node: str = ""
     address: str = ""
+    age: str = ""
     left: str = ""
     why: str = ""
     folded: bool | None = None
@@ -45,47 +67,57 @@ class LiveModel:
         self.folded: set[str] = set()
         self._known: set[str] = set()
         self._keys: list[str] | None = None
+        self._states: dict[tuple[str, str], Counter[str]] = {}
 
     # -- taking in
 
-    def apply(self, update: Update) -> list[Doc]:
-        """Take an update in; the events that are new."""
+    def apply(self, update: Update) -> None:
+        """Take an update in."""
         if update.snapshot:
             self.items = {table: {} for table in TABLES}
+            self._states = {}
             self._keys = None
-        fresh = []
         for item in update.changed:
-            doc = _cleaned(item)
-            table, id = doc.get("table", ""), str(doc.get("id", ""))
-            if table not in self.items:
-                continue
-            if table == "events" and id not in self.items["events"]:
-                fresh.append(doc)
-            if self._moves(table, id, doc):
-                self._keys = None
-            self.items[table][id] = doc
+            table, id = str(item.get("table", "")), clean(str(item.get("id", "")), 200)
+            if table in self.items:
+                self._take(table, id, {**DEFAULTS[table], **_cleaned(item), "id": id})
         for key in update.gone:
             table, _, id = key.partition("/")
-            if self.items.get(table, {}).pop(id, None) is not None:
+            old = self.items.get(table, {}).pop(id, None)
+            if old is not None:
                 self._keys = None
-        for id in list(self.items["events"])[:-MAX_EVENTS]:
-            del self.items["events"][id]
-        return fresh
+                self._count(table, old, -1)
+        events = self.items["events"]
+        for id in list(events)[: max(0, len(events) - MAX_EVENTS)]:
+            del events[id]
 
-    def _moves(self, table: str, id: str, doc: Doc) -> bool:
+    def _take(self, table: str, id: str, doc: Doc) -> None:
+        old = self.items[table].get(id)
+        if self._moves(table, id, old, doc):
+            self._keys = None
+        if old is not None:
+            self._count(table, old, -1)
+        self._count(table, doc, 1)
+        self.items[table][id] = doc
+
+    def _count(self, table: str, doc: Doc, by: int) -> None:
+        if table == "vms":
+            key = (doc["workspace"], doc["group"])
+            self._states.setdefault(key, Counter())[doc["state"]] += by
+
+    def _moves(self, table: str, id: str, old: Doc | None, doc: Doc) -> bool:
         """Does this item change the order of the tree?"""
         if table not in ("workspaces", "vms", "slots"):
             return False
-        old = self.items[table].get(id)
-        if table == "workspaces" and doc.get("state") == "ended" and id not in self._known:
+        if table == "workspaces" and doc["state"] == "ended" and id not in self._known:
             self._known.add(id)
             self.folded.add(f"workspaces/{id}")
         if old is None:
             return True
         return table == "workspaces" and (
-            old.get("vms") != doc.get("vms")
-            or old.get("slots") != doc.get("slots")
-            or (old.get("state") == "ended") != (doc.get("state") == "ended")
+            old["vms"] != doc["vms"]
+            or old["slots"] != doc["slots"]
+            or (old["state"] == "ended") != (doc["state"] == "ended")
         )
 
     # -- the tree
@@ -106,12 +138,15 @@ class LiveModel:
             yield f"workspaces/{ws['id']}"
             if f"workspaces/{ws['id']}" in self.folded:
                 continue
-            vms = [self.items["vms"][id] for id in ws["vms"] if id in self.items["vms"]]
+            members: dict[str, list[str]] = {}
+            for id in ws["vms"]:
+                if vm := self.items["vms"].get(id):
+                    members.setdefault(vm["group"], []).append(f"vms/{id}")
             for group in ws["groups"]:
                 key = f"groups/{ws['id']}/{group['name']}"
                 yield key
                 if key not in self.folded:
-                    yield from (f"vms/{vm['id']}" for vm in vms if vm["group"] == group["name"])
+                    yield from members.get(group["name"], ())
             yield from (f"slots/{id}" for id in ws["slots"] if id in self.items["slots"])
 
     def fold(self, key: str, folded: bool | None = None) -> None:
@@ -152,8 +187,26 @@ class LiveModel:
             self.items["vms"][one] for one in (ws or {}).get("vms", ()) if one in self.items["vms"]
         ]
         if table == "groups":
-            return [vm for vm in vms if vm["group"] == id.split("/")[1]]
+            return [vm for vm in vms if vm["group"] == id.partition("/")[2]]
         return vms if table == "workspaces" else []
+
+    def states_of(self, key: str) -> Counter[str]:
+        """How many VMs of a group are in each state."""
+        _, ws, group = key.split("/", 2)
+        return +self._states.get((ws, group), Counter())
+
+    def events_of(self, key: str, most: int) -> list[Doc]:
+        """The newest events about a line, oldest first."""
+        table, _, id = key.partition("/")
+        ids = {vm["id"] for vm in self.vms_of(key)} if table == "groups" else {id}
+        field = {"workspaces": "workspace", "slots": "slot"}.get(table, "vm")
+        found: list[Doc] = []
+        for event in reversed(self.items["events"].values()):
+            if event[field] in ids:
+                found.append(event)
+                if len(found) == most:
+                    break
+        return found[::-1]
 
     # -- lines
 
@@ -161,13 +214,13 @@ class LiveModel:
         """The line of a key, as it is now."""
         table, _, id = key.partition("/")
         if table == "groups":
-            return self._group(key, id, now)
+            return self._group(key, id)
         doc = self.items[table].get(id)
         if doc is None:
             return Row(key, 0, "?", "unknown")
         if table == "workspaces":
             return self._workspace(key, doc, now)
-        return self._vm(key, doc) if table == "vms" else self._slot(key, doc, now)
+        return self._vm(key, doc, now) if table == "vms" else self._slot(key, doc, now)
 
     def _workspace(self, key: str, ws: Doc, now: float) -> Row:
         left, warn = left_of(ws, now)
@@ -175,54 +228,37 @@ class LiveModel:
             why = f"{ws['outcome']}: {ws['cause']}" if ws["cause"] else str(ws["outcome"])
         else:
             why = ws["cause"] or _waits(ws)
-        return Row(
-            key,
-            0,
-            ws["name"],
-            ws["state"],
-            f"{len(ws['vms'])} VMs",
-            "",
-            left,
-            why,
-            key in self.folded,
-            warn,
-        )
+        return Row(key, 0, ws["name"], ws["state"], plural(len(ws["vms"]), "VM"),
+                   age=since(ws, now), left=left, why=why, folded=key in self.folded,
+                   warn=warn)  # fmt: skip
 
-    def _group(self, key: str, id: str, now: float) -> Row:
+    def _group(self, key: str, id: str) -> Row:
         ws_id, _, name = id.partition("/")
         ws = self.items["workspaces"].get(ws_id, {})
         group = next((one for one in ws.get("groups", ()) if one["name"] == name), None)
+        states = self.states_of(key)
+        up, state = states["running"], worst(states)
         if group is None:
-            return Row(key, 1, name, "unknown")
-        vms = self.vms_of(key)
-        up = sum(1 for vm in vms if vm["state"] == "running")
-        state = worst([vm["state"] for vm in vms])
-        return Row(
-            key,
-            1,
-            name,
-            state,
-            f"{up} of {group['count']} up",
-            "",
-            "",
-            f"{group['type']}, {group['image']}",
-            key in self.folded,
-        )
+            return Row(key, 1, name, state)
+        what = f"{group.get('type', '?')}, {group.get('image', '?')}"
+        return Row(key, 1, name, state, f"{up} of {group.get('count', '?')} up", why=what,
+                   folded=key in self.folded)  # fmt: skip
 
-    def _vm(self, key: str, vm: Doc) -> Row:
-        address = ", ".join(nic["ip"] for nic in vm["nics"])
+    def _vm(self, key: str, vm: Doc, now: float) -> Row:
+        address = ", ".join(str(nic.get("ip", "")) for nic in vm["nics"])
         why = vm["cause"] or ("unproven" if vm["unproven"] else "") or _waits(vm)
         if vm["progress"] is not None:
             why = f"{vm['progress'] * 100:.0f} %  {why}"
-        return Row(
-            key, 2, f"{vm['group']}/{vm['index']}", vm["state"], vm["node"], address, "", why
-        )
+        return Row(key, 2, f"{vm['group']}/{vm['index']}", vm["state"], vm["node"], address,
+                   since(vm, now), why=why)  # fmt: skip
 
     def _slot(self, key: str, slot: Doc, now: float) -> Row:
-        nodes = ",".join(slot["nodes"]) or f"{slot['count']} asked"
+        nodes = slot["nodes"]
+        where = f"{slot['count']} asked" if not nodes else plural(len(nodes), "node")
         job = f"job {slot['job']} {slot['lrm']['state']}" if slot["job"] else "no job yet"
-        why = slot["cause"] or _waits(slot) or job
-        return Row(key, 1, f"slot {slot['id']}", slot["state"], nodes, "", "", why)
+        return Row(key, 1, f"slot {slot['id']}", slot["state"],
+                   nodes[0] if len(nodes) == 1 else where, age=since(slot, now),
+                   why=slot["cause"] or _waits(slot) or job)  # fmt: skip
 
     # -- the summary
 
@@ -234,6 +270,18 @@ class LiveModel:
         order = ("active", "degraded", "provisioning", "pending", "failed", "ending", "ended")
         return [(state, found[state]) for state in order if state in found]
 
+    def running(self) -> tuple[int, int]:
+        """(VMs that run, VMs that are leased or on their way)."""
+        total: Counter[str] = Counter()
+        for states in self._states.values():
+            total.update(states)
+        return total["running"], sum(total.values()) - total["terminated"]
+
+    def sick_nodes(self) -> int:
+        """How many nodes are dirty or unknown: what an operator has to see."""
+        nodes = self.items["nodes"].values()
+        return sum(node["state"] in ("dirty", "unknown", "repairing") for node in nodes)
+
     def status(self) -> Doc | None:
         """The daemon's own item."""
         return self.items["status"].get("daemon")
@@ -244,37 +292,47 @@ def left_of(ws: Mapping[str, Any], now: float) -> tuple[str, bool]:
     if not ws.get("ends") or ws.get("wanted") != "active":
         return "", False
     left = max(0.0, seconds_of(ws["ends"]) - now)
-    return format_duration(left), left < 600
+    return brief(left), left < SOON_S
 
 
+@lru_cache(maxsize=4096)
 def seconds_of(text: str) -> float:
-    """Seconds since 1970 of an RFC 3339 time in UTC."""
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+    """Seconds since 1970 of an RFC 3339 time in UTC; 0 for what is none."""
+    try:
+        return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return 0.0
+
+
+def clock(text: str) -> str:
+    """The local time of day of an RFC 3339 time."""
+    return time.strftime("%H:%M:%S", time.localtime(seconds_of(text))) if text else "--:--:--"
 
 
 def since(doc: Mapping[str, Any], now: float) -> str:
     """How long it has been in its state."""
-    return format_duration(now - seconds_of(doc["since"]))
+    return brief(now - seconds_of(doc["since"])) if doc["since"] else ""
 
 
-def worst(states: list[str]) -> str:
+def brief(seconds: float) -> str:
+    """A duration that stands still long enough to be read: from ten minutes on no seconds."""
+    return format_duration(seconds // 60 * 60 if seconds >= 600 else max(0.0, seconds))
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 VM`, `2 VMs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+_WORST = ("failed", "unknown", "stopping", "pending", "propagating", "starting", "booting",
+          "rebooting", "resuming", "suspending", "pausing", "suspended", "paused", "stopped",
+          "running", "terminated")  # fmt: skip
+
+
+def worst(states: Iterable[str]) -> str:
     """The state that stands for several: the one that most needs to be seen."""
-    order = (
-        "failed",
-        "unknown",
-        "stopping",
-        "pending",
-        "propagating",
-        "starting",
-        "booting",
-        "rebooting",
-        "suspended",
-        "paused",
-        "stopped",
-        "running",
-        "terminated",
-    )
-    return next((state for state in order if state in states), states[0] if states else "pending")
+    found = set(states)
+    return next((state for state in _WORST if state in found), "pending")
 
 
 def size(mib: int) -> str:
@@ -288,7 +346,8 @@ def _waits(doc: Mapping[str, Any]) -> str:
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return clean(value, 2000)
+        plain = len(value) < 2000 and value.isascii() and value.isprintable()
+        return value if plain else clean(value, 2000)  # `clean` costs ten times the test
     if isinstance(value, dict):
         return {key: _cleaned(inner) for key, inner in value.items()}
     if isinstance(value, list):

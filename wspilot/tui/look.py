@@ -71,6 +71,16 @@ def level(name: str) -> str:
     return LEVELS.get(name, (" ", " "))[1 if ascii_only() else 0]
 
 
-def tree_marks() -> tuple[str, str, str]:
-    """(open, folded, bar) for drawing."""
-    return ("v", ">", "#") if ascii_only() else ("▾", "▸", "█")
+def tree_marks() -> tuple[str, str]:
+    """(open, folded)."""
+    return ("v", ">") if ascii_only() else ("▾", "▸")
+
+
+def bar(number: int) -> str:
+    """What fills the bar of the n-th phase: told apart without colours, too."""
+    return "#=+:o%"[number % 6] if ascii_only() or "NO_COLOR" in os.environ else "█"
+
+
+def style(colour: str) -> str:
+    """A theme's colour as rich knows it; Textual's own words (`ansi_blue`, `auto`) have none."""
+    return colour if colour.startswith("#") and len(colour) == 7 else ""

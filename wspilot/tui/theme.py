@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tomllib
+from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 from wspilot.text import clean
@@ -37,27 +38,36 @@ def load(place: Path | None = None) -> tuple[list[Theme], list[str]]:
     themes, warnings = [], []
     for path in sorted((place or folder()).glob("*.toml")):
         try:
-            themes.append(_read(tomllib.loads(path.read_text("utf-8"))))
+            text = path.read_text("utf-8")
+            themes.append(_read(tomllib.loads(text), text))
         except (OSError, ValueError, KeyError, TypeError) as error:
             warnings.append(f"theme {path.name} was left out: {clean(str(error), 200)}")
     return themes, warnings
 
 
-def _read(doc: dict[str, Any]) -> Theme:
-    unknown = sorted(set(doc) - {"name", "dark", *COLOURS})
-    if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r}")
+def _read(doc: dict[str, Any], text: str) -> Theme:
+    """The theme of a file. Raises ValueError, which names the line."""
+    for key in doc:
+        if key not in ("name", "dark", *COLOURS):
+            raise ValueError(f"unknown key {key!r}{_line(text, key)}")
     for key in ("name", "primary"):
         if not isinstance(doc.get(key), str):
-            raise ValueError(f"{key} is missing or not a text")
-    from textual.color import Color, ColorParseError
-
-    for key in COLOURS:
-        if key in doc:
-            try:
-                Color.parse(doc[key])
-            except ColorParseError as error:
-                raise ValueError(f"{key}: {error}") from None
+            raise ValueError(f"{key} is missing or not a text{_line(text, key)}")
     colours = {key: doc[key] for key in COLOURS if key in doc}
+    for key, value in colours.items():
+        try:
+            Color.parse(value)
+        except (ColorParseError, TypeError, AttributeError):
+            raise ValueError(f"{key}: {value!r} is not a colour{_line(text, key)}") from None
+    if not isinstance(doc.get("dark", True), bool):
+        raise ValueError(f"dark is true or false{_line(text, 'dark')}")
     variables = {"footer-key-foreground": doc.get("accent", doc["primary"])}
-    return Theme(doc["name"], dark=bool(doc.get("dark", True)), variables=variables, **colours)
+    return Theme(doc["name"], dark=doc.get("dark", True), variables=variables, **colours)
+
+
+def _line(text: str, key: str) -> str:
+    """Where a key stands: ` (at line 3)`."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.partition("=")[0].strip() == key:
+            return f" (at line {number})"
+    return ""

@@ -47,10 +47,14 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         text = Text(self._loss.title + "\n", style="bold")
         text.append("\n".join(("", *self._loss.lines)), style="not bold")
+        name = self._loss.type_name
+        if name:
+            text.append("\n\nTo destroy it, type its name: ", style="not bold")
+            text.append(name, style="bold")
         with Vertical():
             yield Static(text)
-            if self._loss.type_name:
-                yield Input(placeholder=f"type {self._loss.type_name} to destroy it")
+            if name:
+                yield Input(placeholder="its name")
             with Horizontal():
                 yield Button("Cancel", id="cancel", variant="primary")
                 yield Button(
@@ -66,7 +70,7 @@ class Confirm(ModalScreen[bool]):
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
-        if event.value == self._loss.type_name:
+        if self._loss.type_name and event.value == self._loss.type_name:
             self.dismiss(True)
 
     @on(Button.Pressed)

@@ -12,12 +12,21 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-MOVES = (
-    ("↑ ↓  j k", "move"),
-    ("PgUp PgDn  Ctrl+U Ctrl+D", "a page"),
-    ("Home End  g G", "top, bottom"),
-    ("click", "select"),
-)
+from wspilot.tui import look
+
+KEYS = 18
+
+
+def moves() -> tuple[tuple[str, str], ...]:
+    """The keys of the tree itself."""
+    arrows = "up down  j k" if look.ascii_only() else "↑ ↓  j k"
+    return (
+        (arrows, "move"),
+        ("PgUp PgDn  ^U ^D", "a page"),
+        ("Home End  g G", "top, bottom"),
+        ("Tab", "tree, details, events"),
+        ("click", "select; its mark folds; twice: details"),
+    )
 
 
 class Help(ModalScreen[None]):
@@ -25,8 +34,9 @@ class Help(ModalScreen[None]):
 
     DEFAULT_CSS = """
     Help { align: center middle; background: $background 60%; }
-    Help > VerticalScroll { width: 64; max-width: 95%; height: auto; max-height: 90%;
-                            background: $panel; border: round $primary; padding: 1 2; }
+    Help > VerticalScroll { width: 70; max-width: 96%; height: auto; max-height: 90%;
+                            background: $panel; border: round $primary; padding: 1 3;
+                            border-title-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,enter", "dismiss", "Close", id="help.close")
@@ -37,14 +47,14 @@ class Help(ModalScreen[None]):
         self._lines = tuple(bindings)
 
     def compose(self) -> ComposeResult:
-        text = Text("Keys\n\n", style="bold")
-        lines = [
-            *MOVES,
-            *((one.key_display or one.key, one.tooltip or one.description) for one in self._lines),
-        ]
-        for key, meaning in lines:
-            text.append(f"{key:26}", style="bold")
-            text.append(f"{meaning}\n", style="not bold")
-        text.append("\nLeases go on when this screen is closed.", style="not bold italic")
-        with VerticalScroll():
+        text = Text()
+        keys = [(one.key_display or one.key, one.tooltip or one.description) for one in self._lines]
+        for group in (moves(), keys):
+            for key, meaning in group:
+                text.append(f"{key:{KEYS}}", style="bold")
+                text.append(f"{meaning}\n", style="not bold")
+            text.append("\n")
+        text.append("Leases go on when this screen is closed.", style="italic")
+        with VerticalScroll() as box:
+            box.border_title = "Keys"
             yield Static(text)

@@ -1,38 +1,77 @@
-"""The event stream: newest below, bounded, never interpreted."""
+"""The event stream: newest below, bounded, never interpreted. Only visible lines are made.
+
+It follows the end until somebody scrolls up, and again from where the end is reached.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from textual.widgets import Log
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 
 from wspilot.tui import look
+from wspilot.tui.live import clock
+from wspilot.tui.widgets.treetable import fit
 
 Doc = dict[str, Any]
+KIND = 10
 
 
-class Events(Log, can_focus=True):
-    """One line an event."""
+class Events(ScrollView, can_focus=True):
+    """One line an event: local time, level, kind, text, where."""
 
     DEFAULT_CSS = """
-    Events { height: 1fr; background: $surface; padding: 0 1; overflow-x: hidden;
+    Events { height: 1fr; background: $surface; overflow-x: hidden;
              scrollbar-size-vertical: 1; scrollbar-background: $surface; }
+    Events > .dim { color: $secondary; }
+    Events > .warning { color: $warning; }
+    Events > .error { color: $error; }
     """
+    COMPONENT_CLASSES = {"dim", "warning", "error"}
 
     def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(max_lines=1000, highlight=False, id=id)
+        super().__init__(id=id)
+        self._events: Sequence[Doc] = ()
 
-    def add(self, events: list[Doc]) -> None:
-        """Append; the view follows unless somebody has scrolled up."""
-        lines = [self.line(event) for event in events]
-        if lines:
-            self.write_lines(lines, scroll_end=self.is_vertical_scroll_end)
+    def show(self, events: Sequence[Doc]) -> None:
+        """The stream, oldest first. Costs nothing when its last event is already there."""
+        if len(events) == len(self._events) and (not events or events[-1] is self._events[-1]):
+            return
+        follow = self.is_vertical_scroll_end or not self._events
+        self._events = events
+        self.virtual_size = Size(self.size.width, len(events))
+        self.refresh()
+        if follow:
+            self.scroll_end(animate=False, force=True, immediate=True)
 
-    @staticmethod
-    def line(event: Doc) -> str:
-        """`16:09:47   vm  osg/ce/1 running  [node03]`."""
-        where = event["node"] or event["slot"]
-        text = (
-            f"{event['at'][11:19]} {look.level(event['level'])} {event['kind']:9} {event['text']}"
-        )
-        return f"{text}  [{where}]" if where else text
+    def render_line(self, y: int) -> Strip:
+        width, index = self.size.width, y + self.scroll_offset.y
+        if index >= len(self._events):
+            text = "  No events yet." if index == 0 else ""
+            return self._strip([(fit(text, width), self._style("dim"))], width)
+        event = self._events[index]
+        level = event["level"] if event["level"] in ("warning", "error") else ""
+        where = event["node"] or (f"slot {event['slot']}" if event["slot"] else "")
+        where = where if width >= 60 and where not in event["text"] else ""
+        room = max(0, width - 10 - 2 - KIND - 1 - (len(where) + 2 if where else 1))
+        parts = [
+            (f" {clock(event['at'])} ", self._style("dim")),
+            (f"{look.level(event['level'])} ", self._style(level)),
+            (fit(event["kind"], KIND) + " ", self._style("dim")),
+            (fit(event["text"], room) + " ", self._style(level)),
+            (where, self._style("dim")),
+        ]
+        return self._strip(parts, width)
+
+    def _style(self, name: str) -> Style:
+        return self.get_component_rich_style(name, partial=True) if name else Style()
+
+    def _strip(self, parts: list[tuple[str, Style]], width: int) -> Strip:
+        base = self.rich_style
+        segments = [Segment(text, base + style) for text, style in parts]
+        return Strip(segments).adjust_cell_length(width, base).crop(0, width)
