@@ -138,6 +138,7 @@ class Service:
         try:
             await self.stopping.wait()
         finally:
+            self.runner.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

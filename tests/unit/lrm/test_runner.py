@@ -68,3 +68,11 @@ async def test_one_command_at_a_time() -> None:
     runner, begin = Runner(), time.monotonic()
     await asyncio.gather(*(runner.run(Command(("sleep", "0.2"))) for _ in range(3)))
     assert time.monotonic() - begin >= 0.6
+
+
+async def test_a_hung_command_ends_with_the_daemon() -> None:
+    runner, begin = Runner(), time.monotonic()
+    hung = asyncio.create_task(runner.run(Command(("sleep", "78.25"), timeout_s=60)))
+    await asyncio.sleep(0.5)
+    runner.close()
+    assert (await hung).timed_out and time.monotonic() - begin < 20

@@ -26,11 +26,18 @@ class Runner:
 
     def __init__(self) -> None:
         self._turn = asyncio.Semaphore(1)
+        self._limit: _Limit | None = None
 
     async def run(self, command: Command) -> Result:
         """The result, whatever happens: this raises nothing but CancelledError."""
         async with self._turn:
-            return await asyncio.to_thread(run_blocking, command)
+            self._limit = _Limit(command.timeout_s)
+            return await asyncio.to_thread(run_blocking, command, self._limit)
+
+    def close(self) -> None:
+        """End a command that is under way: a hung qstat must not outlive the daemon, nor hold it."""
+        if self._limit is not None:
+            self._limit.strike()
 
 
 def environment() -> dict[str, str]:
@@ -44,12 +51,12 @@ def environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C"}
 
 
-def run_blocking(command: Command) -> Result:
+def run_blocking(command: Command, limit: _Limit | None = None) -> Result:
     """Run one command to its end or its time limit."""
     import sh
 
     argv, start = command.argv, time.monotonic()
-    limit = _Limit(command.timeout_s)
+    limit = limit or _Limit(command.timeout_s)
     try:
         done = sh.Command(argv[0])(
             *argv[1:],
@@ -85,7 +92,7 @@ class _Limit:
         self.struck = False
         self._told, self._tell = os.pipe()
         os.set_blocking(self._told, False)
-        self._timer = threading.Timer(seconds, self._strike)
+        self._timer = threading.Timer(seconds, self.strike)
         self._timer.daemon = True
         self._timer.start()
 
@@ -98,7 +105,8 @@ class _Limit:
         os.close(self._told)
         os.close(self._tell)
 
-    def _strike(self) -> None:
+    def strike(self) -> None:
+        """The time is over."""
         self.struck = True
         try:
             os.killpg(int(os.read(self._told, 32)), signal.SIGKILL)
