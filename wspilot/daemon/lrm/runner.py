@@ -35,7 +35,7 @@ class Runner:
             return await asyncio.to_thread(run_blocking, command, self._limit)
 
     def close(self) -> None:
-        """End a command that is under way: a hung qstat must not outlive the daemon, nor hold it."""
+        """End a command that is under way: a hung qstat must neither outlive nor hold the daemon."""
         if self._limit is not None:
             self._limit.strike()
 
@@ -90,6 +90,8 @@ class _Limit:
 
     def __init__(self, seconds: float) -> None:
         self.struck = False
+        self._open = True
+        self._lock = threading.Lock()  # a closed pipe's number may be somebody else's by now
         self._told, self._tell = os.pipe()
         os.set_blocking(self._told, False)
         self._timer = threading.Timer(seconds, self.strike)
@@ -102,16 +104,21 @@ class _Limit:
 
     def close(self) -> None:
         self._timer.cancel()
-        os.close(self._told)
-        os.close(self._tell)
+        with self._lock:
+            self._open = False
+            os.close(self._told)
+            os.close(self._tell)
 
     def strike(self) -> None:
         """The time is over."""
-        self.struck = True
-        try:
-            os.killpg(int(os.read(self._told, 32)), signal.SIGKILL)
-        except (OSError, ValueError):
-            pass  # it has just ended by itself
+        with self._lock:
+            if not self._open:
+                return
+            self.struck = True
+            try:
+                os.killpg(int(os.read(self._told, 32)), signal.SIGKILL)
+            except (OSError, ValueError):
+                pass  # it has not begun, or has just ended by itself
 
 
 def _result(argv: tuple[str, ...], rc: int, said: Any, start: float) -> Result:
