@@ -35,7 +35,7 @@ class Runner:
             return await asyncio.to_thread(run_blocking, command, self._limit)
 
     def close(self) -> None:
-        """End a command that is under way: a hung qstat must neither outlive nor hold the daemon."""
+        """End a command that is under way: a hung qstat must not outlive or hold the daemon."""
         if self._limit is not None:
             self._limit.strike()
 
