@@ -27,12 +27,18 @@ def test_a_perfect_world_serves_every_lease() -> None:
         assert outcomes <= {Outcome.OK, Outcome.DESTROYED}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS, 20))
 def test_a_rough_world_loses_doubles_and_leaks_nothing(first: int) -> None:
     active = 0
     for seed in range(first, first + 20):
         active += sum(ws.active_at is not None for ws in play(seed).books.workspaces())
     assert active > 10  # the seeds do reach the part where something could go wrong
+
+
+def test_some_rough_seeds() -> None:
+    for seed in range(1000, 1010):
+        play(seed)
 
 
 def _believes_one_empty_qstat(monkey: Monkey) -> None:
@@ -93,6 +99,7 @@ BUGS: tuple[Callable[[Monkey], None], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", BUGS, ids=lambda bug: bug.__name__.strip("_"))
 def test_a_planted_bug_is_found(monkeypatch: Monkey, plant: Callable[[Monkey], None]) -> None:
     plant(monkeypatch)
