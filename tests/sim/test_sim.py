@@ -11,7 +11,7 @@ import pytest
 from tests.sim.play import ROUGH, Violation, play
 from tests.sim.world import Faults
 from wspilot.daemon import core
-from wspilot.daemon.core import leases, slots, vms
+from wspilot.daemon.core import endings, leases, slots, vms
 from wspilot.daemon.core.turn import Turn
 from wspilot.model import Outcome, Slot
 
@@ -43,7 +43,7 @@ def test_some_rough_seeds() -> None:
 
 def _believes_one_empty_qstat(monkey: Monkey) -> None:
     def absent(turn: Turn, slot: Slot, sent: float) -> None:
-        slots._write_off(turn, slot, "the job is gone")
+        endings._write_off(turn, slot, "the job is gone")
         for id in slot.vms:
             vm = turn.books.vm(id)
             if vm is not None:

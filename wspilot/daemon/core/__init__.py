@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from wspilot.daemon.core import leases, pilots, slots
+from wspilot.daemon.core import endings, leases, pilots, slots
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import (
     Cancel,
@@ -70,9 +70,9 @@ def _apply(turn: Turn, event: Event) -> bool:
     elif isinstance(event, Submitted):
         slots.submitted(turn, event)
     elif isinstance(event, Claimed):
-        slots.claimed(turn, event)
+        endings.claimed(turn, event)
     elif isinstance(event, Cancelled):
-        slots.cancelled(turn, event)
+        endings.cancelled(turn, event)
     elif isinstance(event, Ran):
         slots.ran(turn, event)
     elif isinstance(event, Deploy):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wspilot.daemon.core import slots, vms
+from wspilot.daemon.core import endings, slots, vms
 from wspilot.daemon.core.events import Deploy, Destroy, Forget, Wipe
 from wspilot.daemon.core.orders import send
 from wspilot.daemon.core.turn import Turn, derive_id, derive_uuid
@@ -132,7 +132,7 @@ def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str) -> None:
             else:
                 turn.vm(vm, V.TERMINATED, "daemon", held=False)
     for slot in turn.books.slots_of(ws):
-        slots.let_go(turn, slot)
+        endings.let_go(turn, slot)
     turn.touched[ws.id] = None
 
 
@@ -140,7 +140,7 @@ def _abandon(turn: Turn, ws: Workspace) -> None:
     """Close the books without proof: nodes dirty, addresses withheld."""
     for slot in turn.books.slots_of(ws):
         if slot.state not in FINAL_SLOT:
-            slots.close(
+            endings.close(
                 turn, replace(slot, cause="abandoned before its end was confirmed"), S.FAILED
             )
     for vm in turn.books.vms_of(ws):

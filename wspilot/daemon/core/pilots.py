@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wspilot.daemon.core import slots
+from wspilot.daemon.core import endings
 from wspilot.daemon.core.orders import send_release, withdraw
 from wspilot.daemon.core.turn import Turn
 from wspilot.daemon.core.vms import apply_report, assign, gone_with
@@ -332,9 +332,9 @@ def _last_word(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -
             cause=slot.cause or f"{pilot.node}: {cause}",
             causes=slot.causes or chain[:8],
         )
-        slots.let_go(turn, slot)
+        endings.let_go(turn, slot)
         slot = turn.books.slot(slot.id) or slot
-    slots.settle_slot(turn, slot)
+    endings.settle_slot(turn, slot)
 
 
 def _log(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
@@ -406,7 +406,7 @@ def listened(turn: Turn, seconds: float) -> None:
     for id in sorted(turn.books.open_slots):
         slot = turn.books.slot(id)
         for pilot in turn.books.pilots_of(slot) if slot else ():
-            if pilot.lost or pilot.state in slots.SPOKEN:
+            if pilot.lost or pilot.state in endings.SPOKEN:
                 continue
             heard = turn.books.heard_at.setdefault(pilot.id, turn.books.listened)
             if turn.books.listened - heard > turn.rules.silence_s:

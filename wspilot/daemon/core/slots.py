@@ -1,8 +1,8 @@
-"""A slot's life with the batch system: asked for, found again, seen, let go, and proved gone.
+"""A slot's life with the batch system: asked for, found again, and seen. Its end is `endings`.
 
 The rules are DESIGN.md section 8. A failed or empty poll is not an answer; a job is gone only after
 several good polls, or when its pilots have said `released`; a lost qsub is looked for by name
-before another; a qdel is repeated until a poll agrees.
+before another.
 """
 
 from __future__ import annotations
@@ -11,36 +11,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from wspilot.daemon.core.events import (
-    Cancel,
-    Cancelled,
-    Claim,
-    Claimed,
-    CloseSlot,
-    Poll,
-    Polled,
-    Ran,
-    Submit,
-    Submitted,
-)
-from wspilot.daemon.core.orders import send_release
+from wspilot.daemon.core.endings import all_spoke, fail, job_gone, let_go, press
+from wspilot.daemon.core.events import Cancel, Poll, Polled, Ran, Submit, Submitted
 from wspilot.daemon.core.turn import Turn
 from wspilot.daemon.lrm.base import Job, JobState, Listing, Verdict
-from wspilot.model import (
-    FINAL_SLOT,
-    LrmView,
-    NodeState,
-    PendingOrder,
-    PilotRecord,
-    Slot,
-    SlotState,
-    Span,
-    VmState,
-)
+from wspilot.model import FINAL_SLOT, LrmView, Slot, SlotState, Span
 
 S = SlotState
 _JOB_NAME = re.compile(r"ws-([a-z0-9]{8})-\d{2}")
-SPOKEN = frozenset({"released", "failed"})  # a pilot's last words
 
 
 def job_name(slot: str, calls: int) -> str:
@@ -222,12 +200,12 @@ def _seen(turn: Turn, slot: Slot, job: Job) -> None:
         ended += "" if job.exit_status is None else f", exit {job.exit_status}"
         job_gone(turn, slot, ended + (f", {job.reason})" if job.reason else ")"))
     elif job.state is not JobState.EXITING and slot.wanted == "released":
-        _press(turn, slot)
+        press(turn, slot)
 
 
 def _absent(turn: Turn, slot: Slot, sent: float) -> None:
     """A good poll that does not name the job: one of several that are needed."""
-    released = _all_spoke(turn, slot)
+    released = all_spoke(turn, slot)
     if sent < (slot.submitted or 0) + (0 if released or slot.claimed else turn.rules.absent_s):
         return
     view = replace(
@@ -262,198 +240,6 @@ def _strays(turn: Turn, by_slot: dict[str, list[Job]]) -> None:
                 turn.do(Cancel(id, job.id))
 
 
-# -- the end
-
-
-def let_go(turn: Turn, slot: Slot) -> None:
-    """The slot is no longer wanted: release it by the shortest way that is still safe."""
-    if slot.state in FINAL_SLOT:
-        return
-    slot = turn.slot(slot, slot.state, wanted="released")
-    if not slot.job and not slot.unclear:
-        close(turn, turn.slot(slot, S.RELEASING), S.RELEASED)
-        return
-    if not slot.pilots:
-        waits = "the batch system to let the job go" if slot.job else "the lost qsub to be found"
-        slot = turn.slot(slot, S.RELEASING, waits_for=waits)
-        if slot.claimed is None:
-            turn.do(Claim(slot.id))
-        return
-    slot = turn.slot(slot, S.RELEASING, waits_for="the nodes to say released")
-    for pilot in turn.books.pilots_of(slot):
-        send_release(turn, slot, pilot)
-
-
-def claimed(turn: Turn, event: Claimed) -> None:
-    """Won: no launcher can start any more. Lost: one was there, and its pilots will speak."""
-    slot = turn.books.slot(event.slot)
-    if slot is None or slot.state in FINAL_SLOT:
-        return
-    slot = turn.slot(slot, slot.state, claimed=event.won)
-    gone = slot.lrm.state == "gone"
-    if event.won and gone:
-        close(turn, slot, S.RELEASED if slot.wanted == "released" else S.FAILED)
-    elif event.won and slot.job:
-        _cancel(turn, slot)
-    elif gone and not slot.pilots:
-        turn.slot(slot, S.UNKNOWN, cause=slot.cause or "the job is gone, its pilots never spoke")
-
-
-def cancelled(turn: Turn, event: Cancelled) -> None:
-    """qdel's answer is a hope; the next poll is the proof."""
-    slot = turn.books.slot(event.slot)
-    if slot is None or slot.job != event.job:
-        return
-    verdict, text = event.answer.verdict, event.answer.text
-    if verdict not in (Verdict.ACCEPTED, Verdict.GONE) and slot.state not in FINAL_SLOT:
-        turn.slot(
-            slot,
-            slot.state,
-            cancel_said=text,
-            waits_for=f"qdel to be heard (try {slot.cancel_tries}): {text}",
-        )
-    turn.do(Poll())
-
-
-def _press(turn: Turn, slot: Slot) -> None:
-    """A job that should have ended by itself and did not: qdel, repeated with back-off."""
-    idle = not slot.pilots and slot.claimed
-    spoke = _all_spoke(turn, slot)
-    if not (idle or spoke or slot.state is S.UNKNOWN or turn.now - slot.since > _patience(turn)):
-        return
-    if spoke and turn.now - slot.since < turn.rules.linger_s:
-        return
-    if turn.now >= slot.cancel_at:
-        _cancel(turn, slot)
-
-
-def _patience(turn: Turn) -> float:
-    return turn.rules.stop_s + turn.rules.restore_s + turn.rules.linger_s
-
-
-def _cancel(turn: Turn, slot: Slot) -> None:
-    wait = turn.rules.retry_s[min(slot.cancel_tries, len(turn.rules.retry_s) - 1)]
-    slot = turn.slot(
-        slot, slot.state, cancel_tries=slot.cancel_tries + 1, cancel_at=turn.now + max(wait, 10)
-    )
-    turn.do(Cancel(slot.id, slot.job))
-
-
-def _all_spoke(turn: Turn, slot: Slot) -> bool:
-    pilots = turn.books.pilots_of(slot)
-    return len(pilots) >= slot.nodes and all(pilot.state in SPOKEN for pilot in pilots)
-
-
-def job_gone(turn: Turn, slot: Slot, cause: str) -> None:
-    """The batch system is sure that the job is over. What the nodes said decides the rest."""
-    if slot.lrm.state != "gone":
-        view = replace(slot.lrm, state="gone", reason=cause, at=turn.now)
-        slot = turn.slot(slot, slot.state, lrm=view)
-        turn.note("info", "lrm", cause, workspace=slot.workspace, slot=slot.id)
-    if slot.claimed:
-        slot = replace(slot, cause=slot.cause or cause)
-        close(turn, slot, S.RELEASED if slot.wanted == "released" else S.FAILED)
-    elif not slot.pilots and slot.claimed is None:
-        turn.slot(slot, slot.state, cause=slot.cause or cause)
-        turn.do(Claim(slot.id))
-    elif _all_spoke(turn, slot):
-        settle_slot(turn, slot)
-    elif turn.now - slot.lrm.at > _mourning(turn, slot) or _lost(turn, slot):
-        _write_off(turn, slot, slot.cause or cause)
-    else:
-        turn.slot(slot, slot.state, waits_for="the guardians' last words: the job is gone")
-
-
-def _mourning(turn: Turn, slot: Slot) -> float:
-    """How long the last words of a dead job are waited for. Where no pilot ever spoke nothing was
-    created, and only the guardians' undoing of a reserve can be under way."""
-    if slot.pilots:
-        return turn.rules.silence_s
-    return turn.rules.restore_s + turn.rules.linger_s / 2
-
-
-def _lost(turn: Turn, slot: Slot) -> bool:
-    pilots = [pilot for pilot in turn.books.pilots_of(slot) if pilot.state not in SPOKEN]
-    return bool(pilots) and all(pilot.lost for pilot in pilots)
-
-
-def _write_off(turn: Turn, slot: Slot, cause: str) -> None:
-    """Nobody will speak for these nodes any more: failed, nodes dirty, addresses kept."""
-    spoken = {pilot.node for pilot in turn.books.pilots_of(slot) if pilot.state in SPOKEN}
-    silent = {pilot.node for pilot in turn.books.pilots_of(slot)} | set(slot.lrm.hosts)
-    for node in sorted(silent - spoken):
-        turn.node(node, NodeState.DIRTY, cause=f"slot {slot.id} ended without this node's word")
-    close(turn, replace(slot, cause=cause), S.FAILED)
-
-
-def settle_slot(turn: Turn, slot: Slot) -> None:
-    """Every node has spoken. When the batch system agrees, the slot has ended."""
-    if not _all_spoke(turn, slot) or slot.state in FINAL_SLOT:
-        return
-    pilots = turn.books.pilots_of(slot)
-    slot = turn.slot(slot, S.RELEASING, waits_for="the batch system to confirm that the job ended")
-    if slot.lrm.state != "gone":
-        turn.do(Poll())
-        return
-    causes = tuple(f"{pilot.node}: {pilot.cause}" for pilot in pilots if pilot.cause)
-    slot = replace(slot, causes=slot.causes or causes)
-    if not slot.cause:
-        close(turn, slot, S.RELEASED)
-    else:
-        preempted = any(pilot.facts.get("preempted") for pilot in pilots)
-        close(turn, slot, S.PREEMPTED if preempted else S.FAILED)
-
-
-def fail(turn: Turn, slot: Slot, cause: str) -> None:
-    """The slot cannot be had; nothing of it runs anywhere."""
-    close(turn, replace(slot, cause=cause), S.FAILED)
-
-
-def close(turn: Turn, slot: Slot, state: SlotState) -> None:
-    """The slot's end: its commands are withdrawn, its VMs settled, its files given up."""
-    pilots = turn.books.pilots_of(slot)
-    proved = all(pilot.clean for pilot in pilots) and (
-        bool(slot.claimed) or _all_spoke(turn, slot) or not slot.asked
-    )
-    slot = turn.slot(slot, state)
-    for pilot in pilots:
-        for id in sorted(turn.books.orders_of.get(pilot.id, ())):
-            turn.books.drop(PendingOrder, id)
-        _leave_node(turn, slot, pilot)
-    for id in slot.vms:
-        _settle_vm(turn, slot, id)
-    turn.do(CloseSlot(slot.id, proved, tuple((pilot.node, pilot.id) for pilot in pilots)))
-
-
-def _leave_node(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
-    node = turn.books.node(pilot.node)
-    if node is None:
-        return
-    slots = tuple(id for id in node.slots if id != slot.id)
-    state = node.state
-    if not pilot.clean:
-        state = NodeState.DIRTY
-    elif state is NodeState.IN_USE and not slots:
-        state = NodeState.CLEAN
-    turn.node(node.id, state, slots=slots, taken_mib=0 if not slots else node.taken_mib)
-
-
-def _settle_vm(turn: Turn, slot: Slot, id: str) -> None:
-    """A VM whose slot has ended: gone for sure, or failed with its addresses kept."""
-    vm = turn.books.vm(id)
-    if vm is None or vm.state is VmState.TERMINATED:
-        return
-    pilot = turn.books.pilot(vm.pilot) if vm.pilot else None
-    cause = vm.cause or slot.cause
-    if not vm.created or (pilot and pilot.clean):
-        state = VmState.FAILED if slot.state is S.FAILED else VmState.TERMINATED
-        if vm.state is VmState.FAILED or vm.wanted == "gone":
-            state = VmState.TERMINATED if vm.wanted == "gone" else vm.state
-        turn.vm(vm, state, "daemon", held=False, cause=cause)
-    else:
-        turn.vm(vm, VmState.FAILED, "daemon", cause=cause or "its node never said that it is gone")
-
-
 # -- time
 
 
@@ -473,7 +259,7 @@ def tick(turn: Turn) -> None:
         if slot.wanted == "released" and slot.job and slot.lrm.state not in ("gone", "absent"):
             again = turn.books.slot(id)
             if again is not None and again.state not in FINAL_SLOT:
-                _press(turn, again)
+                press(turn, again)
 
 
 def _no_first_word(turn: Turn, slot: Slot) -> None:
