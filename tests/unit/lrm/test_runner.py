@@ -7,6 +7,9 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
+from wspilot.daemon.lrm import runner
 from wspilot.daemon.lrm.base import Command, Result
 from wspilot.daemon.lrm.runner import Runner, run_blocking
 
@@ -49,6 +52,30 @@ def _cmdline(process: Path) -> bytes:
 def test_a_program_that_is_not_there() -> None:
     result = run("no-such-program")
     assert result.missing and result.rc is None
+
+
+@pytest.mark.parametrize("text", ["echo no interpreter\n", "#!/no/such/interpreter\n"])
+def test_what_cannot_be_started_is_told_not_raised(tmp_path: Path, text: str) -> None:
+    """It would have ended the daemon's queue of commands."""
+    program = tmp_path / "qsub"
+    program.write_text(text)
+    program.chmod(0o700)
+    result = run(str(program))
+    assert result.missing and result.rc is None and b"could not be started" in result.err
+    assert run("echo", "a\0b").rc is None and run("echo", "x" * 300_000).rc is None
+
+
+def test_half_an_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "MAX_OUTPUT", 1 << 20)
+    result = run("head", "-c", "3000000", "/dev/zero")
+    assert result.rc is None and not result.out and b"output" in result.err
+    assert len(run("head", "-c", "900000", "/dev/zero").out) == 900_000
+
+
+def test_a_stopped_command_meets_its_time_limit_too() -> None:
+    """A frozen server's client is no better than a stopped one."""
+    result = run("sh", "-c", "kill -STOP $$", timeout_s=0.3)
+    assert result.timed_out and result.rc is None
 
 
 def test_a_death_by_signal_is_a_negative_code() -> None:

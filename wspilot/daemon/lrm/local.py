@@ -52,7 +52,7 @@ class LocalDriver:
         doc = _document(result)
         if doc is not None and isinstance(doc.get("id"), str):
             return Answer(Verdict.ACCEPTED, doc["id"])
-        if result.rc == 1:
+        if result.rc == local_lrm.REFUSED:
             return Answer(Verdict.REFUSED, text=clean(result.err, 300))
         return Answer(Verdict.UNCLEAR, text=_why(result))
 

@@ -1,6 +1,7 @@
 """The one place where LRM commands run: `sh` in a worker thread, one at a time, always limited.
 
-Argument lists only, no terminal, bytes out, LC_ALL=C and a small environment. A command that hits
+Argument lists only, no terminal, bytes out, LC_ALL=C and a small environment; nothing is raised:
+whatever happens is a `Result`, and an answer that was cut off is none. A command that hits
 its time limit is killed with its whole session, because a grandchild would hold its output open
 (LIBS.md section 5). `sh` costs 190 ms to import, so only the first command pays for it.
 """
@@ -17,6 +18,8 @@ from typing import Any
 from wspilot.daemon.lrm.base import Command, Result
 
 MAX_OUTPUT = 64 << 20
+MAX_ERROR = 1 << 20
+_CHUNK = 65536
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "TMPDIR")
 _PASSED_PREFIXES = ("SLURM_CONF", "PBS_DEFAULT", "PBS_SERVER", "TORQUE", "SGE_", "WSPILOT_LOCAL")
 
@@ -66,12 +69,16 @@ def run_blocking(command: Command, limit: _Limit | None = None) -> Result:
             _return_cmd=True,
             _new_session=True,
             _preexec_fn=limit.tell,
-            _out_bufsize=65536,
+            _out_bufsize=_CHUNK,
+            _internal_bufsize=MAX_OUTPUT // _CHUNK + 1,  # in chunks; the oldest are dropped
             _env={**environment(), **dict(command.env)},
         )
         return _result(argv, 0, done, start)
     except sh.CommandNotFound:
         return Result(argv, None, b"", b"not found", missing=True)
+    except sh.ForkException as error:  # no interpreter, not a program, too many arguments
+        why = str(error).strip().rpartition("\n")[2].strip().encode()
+        return Result(argv, None, b"", b"could not be started: " + why, missing=True)
     except sh.ErrorReturnCode as error:  # a death by signal too: a negative code
         if limit.struck:
             return Result(argv, None, elapsed_s=time.monotonic() - start, timed_out=True)
@@ -122,5 +129,7 @@ class _Limit:
 
 
 def _result(argv: tuple[str, ...], rc: int, said: Any, start: float) -> Result:
-    out, err = said.stdout[:MAX_OUTPUT], said.stderr[:MAX_OUTPUT]
-    return Result(argv, rc, out, err, time.monotonic() - start)
+    elapsed = time.monotonic() - start
+    if len(said.stdout) >= MAX_OUTPUT:  # its beginning is lost: half an answer is none
+        return Result(argv, None, b"", b"more than 64 MiB of output", elapsed)
+    return Result(argv, rc, said.stdout, said.stderr[-MAX_ERROR:], elapsed)
