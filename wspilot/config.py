@@ -82,7 +82,7 @@ _BATCH: Mapping[str, Reader] = {
 }
 LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
     "torque": {
-        "start": one_of(("pbsdsh", "srun", "ssh")),
+        "start": one_of(("pbsdsh", "srun")),
         "flavour": one_of(("torque", "slurm")),
         "priority": count(-1024, 1023),  # qsub -p
         **_BATCH,

@@ -427,6 +427,7 @@ def rules_of(site: Site) -> core.Rules:
         gather_s=budget.gather_s,
         max_jobs=site.max_jobs,
         keep_s=site.keep_s,
+        submit_gap_s=0.0 if local else 0.25,
         retry_s=(1, 2, 5, 15) if local else (5, 15, 60, 300),
         owner=pwd.getpwuid(os.getuid()).pw_name,
     )

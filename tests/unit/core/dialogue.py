@@ -41,9 +41,18 @@ OWNER = "ann"
 class Dialogue:
     """One workspace `one` with a group `vm`, on `slots` slots of `nodes` nodes each."""
 
-    def __init__(self, count: int = 1, *, nodes: int | None = None, slots: int = 1,
-                 minimum: int | None = None, lease_s: int = 3600) -> None:  # fmt: skip
-        self.books, self.rules, self.now = Books(), Rules(owner=OWNER), 1000.0
+    def __init__(
+        self,
+        count: int = 1,
+        *,
+        nodes: int | None = None,
+        slots: int = 1,
+        minimum: int | None = None,
+        lease_s: int = 3600,
+        submit_gap_s: float = 0.0,
+    ) -> None:
+        self.books, self.now = Books(), 1000.0
+        self.rules = Rules(owner=OWNER, submit_gap_s=submit_gap_s)
         self.effects: list[Effect] = []
         self.seq: dict[str, int] = {}
         group = Group("vm", "small", count, count if minimum is None else minimum, "small", 1, 512,

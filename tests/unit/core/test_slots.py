@@ -21,6 +21,16 @@ def test_intent_is_on_the_books_before_qsub_runs() -> None:
     assert d.slot.unclear and d.slot.calls == 1 and d.slot.state is S.SUBMITTING
 
 
+def test_submissions_are_limited_in_rate_and_none_is_forgotten() -> None:
+    d = Dialogue(3, slots=3, submit_gap_s=0.25)
+    assert len(d.asked(Submit)) == 1
+    assert [slot.waits_for for slot in d.slots][1:] == ["its turn to be submitted"] * 2
+    d.later(0.3)
+    assert len(d.asked(Submit)) == 1
+    d.later(0.3)
+    assert len(d.asked(Submit)) == 1 and all(slot.calls == 1 for slot in d.slots)
+
+
 def test_an_accepted_job_is_queued_and_known_by_its_id() -> None:
     d = Dialogue()
     d.accept()

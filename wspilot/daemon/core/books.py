@@ -38,7 +38,8 @@ class Books:
     Not stored: `listened`, the seconds of good spool listings since this daemon began, and
     `heard_at`, its value at each pilot's last word. Silence is counted in those, so that neither a
     daemon's absence nor a blind spool makes a pilot look dead (PROTOCOLS.md section 1). Nor
-    `asking`: slots whose qsub this daemon has under way; nobody looks for its job meanwhile.
+    `asking`: slots whose qsub this daemon has under way; nobody looks for its job meanwhile. Nor
+    `next_submit`: the batch system is not asked for a job before then (the rate limit).
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class Books:
         self.listened = 0.0
         self.heard_at: dict[str, float] = {}
         self.asking: set[str] = set()
+        self.next_submit = 0.0
 
     @classmethod
     def load(cls, tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Books:

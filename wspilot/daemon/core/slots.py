@@ -39,6 +39,10 @@ def submit(turn: Turn, slot: Slot) -> Slot:
             waits_for=f"one of our {turn.rules.max_jobs} jobs to end",
             retry_at=turn.now + turn.rules.retry_s[0],
         )
+    if turn.now < turn.books.next_submit:
+        wait = turn.books.next_submit
+        return turn.slot(slot, slot.state, retry_at=wait, waits_for="its turn to be submitted")
+    turn.books.next_submit = turn.now + turn.rules.submit_gap_s
     slot = turn.slot(
         slot,
         slot.state,

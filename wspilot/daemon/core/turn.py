@@ -52,6 +52,7 @@ class Rules:
     retry_s: tuple[float, ...] = (5, 15, 60, 300)  # back-off of submissions and cancellations
     linger_s: float = 30  # a released slot's job may take this long to end by itself
     max_jobs: int = 200
+    submit_gap_s: float = 0.0  # at least this long between two submissions
     keep_s: float = 7 * 86400
     order_ttl_s: float = 3600
     owner: str = ""  # our user name, as the batch system shows it
