@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.widgets import Button, Input, Static
 
+from tests.tui.stage import HOSTILE, Scripted, app, harmless, lines, painted, settle
 from wspilot.client import Update
-from wspilot.errors import NoDaemon
+from wspilot.errors import Refused
+from wspilot.tui import look
 from wspilot.tui.app import WspilotApp
-from wspilot.tui.demo import DemoSource
-from wspilot.tui.live import LiveModel
 from wspilot.tui.screens.confirm import Confirm
 from wspilot.tui.screens.deploy import Deploy
 from wspilot.tui.widgets.detail import Detail
-from wspilot.tui.widgets.events import Events
-
-HOSTILE = "\x1b]0;pwned\x07\x1b[31m[red]x[/nope]\x9b2J"
-
-
-class Scripted(DemoSource):
-    """The demo's site, standing still, with a record of what was asked; it may go away."""
-
-    def __init__(self) -> None:
-        super().__init__(step_s=3600)
-        self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.alive = asyncio.Event()
-        self.alive.set()
-        self.inbox: asyncio.Queue[Update | None] = asyncio.Queue()
-
-    async def updates(self) -> AsyncIterator[Update]:
-        if not self.alive.is_set():
-            raise NoDaemon("no daemon runs here", "start one: wspilot daemon --detach")
-        yield Update(1, True, tuple(dict(item) for item in self._items.values()))
-        while (update := await self.inbox.get()) is not None:
-            yield update
-        raise NoDaemon("the connection has ended", "start it again")
-
-    async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        self.calls.append((method, params))
-        answer = await super().call(method, **params)
-        while not self._out.empty():
-            changed, gone = self._out.get_nowait()
-            self.inbox.put_nowait(Update(2, False, tuple(changed), tuple(gone)))
-        return answer
-
-
-def app() -> tuple[WspilotApp, Scripted]:
-    source = Scripted()
-    return WspilotApp(source), source
-
-
-async def settle(pilot: Any, seconds: float = 0.6) -> None:
-    await pilot.pause(seconds)
-
-
-def lines(shown: WspilotApp) -> list[str]:
-    table = shown.table
-    return [table.render_line(y).text.rstrip() for y in range(table.size.height)]
 
 
 @pytest.mark.parametrize("size", [(80, 24), (160, 50), (200, 60), (40, 10), (20, 5)])
@@ -221,27 +177,6 @@ async def test_a_bad_file_is_told_in_words_and_cannot_be_deployed(tmp_path: Any)
         assert shown.screen.query_one("#deploy", Button).disabled
 
 
-async def test_hostile_names_are_shown_and_never_interpreted() -> None:
-    shown, source = app()
-    for item in source._items.values():
-        for key in ("name", "cause", "text", "node", "waits_for"):
-            if key in item and item["table"] != "status":
-                item[key] = HOSTILE
-    async with shown.run_test(size=(160, 50)) as pilot:
-        await settle(pilot)
-        await pilot.press("down", "down", "d")
-        await settle(pilot)
-        await pilot.press("escape")
-        await settle(pilot)
-        events = shown.query_one(Events)
-        said = [events.render_line(y).text for y in range(events.size.height)]
-        drawn = "\n".join(lines(shown)) + "\n".join(said)
-        assert all("[red]x[/nope]" in line for line in said[:4])
-        drawn += str(shown.query_one(Detail).query_one(Static).render())
-        assert "[red]x[/nope]" in drawn
-        assert not any(char in drawn for char in "\x1b\x07\x9b")
-
-
 async def test_q_quits_at_once() -> None:
     shown, _ = app()
     async with shown.run_test() as pilot:
@@ -271,24 +206,210 @@ async def test_themes_change_live() -> None:
         assert before == "night" and shown.theme == "day"
 
 
-def test_ten_thousand_vms_are_a_list_of_keys() -> None:
-    vms = [
-        {"table": "vms", "id": f"v{n:05d}", "workspace": "w", "group": "vm", "index": n}
-        for n in range(10_000)
-    ]
-    ws = {
-        "table": "workspaces",
-        "id": "w",
-        "name": "big",
-        "state": "active",
-        "created": "x",
-        "vms": [vm["id"] for vm in vms],
-        "slots": [],
-        "groups": [{"name": "vm"}],
-    }
-    model = LiveModel()
-    model.apply(Update(1, True, (ws, *vms)))
-    keys = model.keys()
-    assert len(keys) == 10_002
-    model.apply(Update(2, False, ({**vms[5], "state": "running"},)))
-    assert model.keys() is keys  # a state alone moves nothing
+async def test_a_wrong_name_is_refused_by_enter_too() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("home", "d")
+        await settle(pilot)
+        shown.screen.query_one(Input).focus()
+        await pilot.press(*"mpi", "enter")
+        await settle(pilot)
+        assert isinstance(shown.screen, Confirm) and not source.calls
+        await pilot.press(*"-2026", "enter")
+        await settle(pilot)
+        assert [method for method, _ in source.calls] == ["destroy"]
+
+
+async def test_the_target_is_what_stood_there_when_the_key_was_pressed() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("home", "down", "down")
+        key = shown.table.cursor_key
+        await pilot.press("d")
+        await settle(pilot)
+        assert key is not None
+        source.inbox.put_nowait(Update(2, False, (), (key,)))
+        await settle(pilot)
+        await pilot.click("#destroy")
+        await settle(pilot)
+        assert shown.table.cursor_key != key
+        assert f"vms/{source.calls[-1][1]['ids'][0]}" == key
+
+
+async def test_on_a_slot_destroy_says_what_can_be_destroyed() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40), notifications=True) as pilot:
+        await settle(pilot)
+        shown.table.select(next(key for key in shown._model.order() if key.startswith("slots/")))
+        await pilot.press("d")
+        await settle(pilot)
+        assert not isinstance(shown.screen, Confirm) and not source.calls
+        assert any("Nothing to destroy here" in line for line in painted(shown))
+
+
+async def test_a_refused_act_is_told_and_not_interpreted() -> None:
+    shown, source = app()
+    source.refusal = Refused(f"not now {HOSTILE}", "try later")
+    async with shown.run_test(size=(120, 40), notifications=True) as pilot:
+        await settle(pilot)
+        await pilot.press("home", "down", "down", "d")
+        await settle(pilot)
+        await pilot.click("#destroy")
+        await settle(pilot)
+        screen = "\n".join(painted(shown))
+        assert "not destroyed" in screen and "[red]x[/nope]" in screen
+        assert harmless(screen)
+
+
+async def test_two_presses_of_deploy_lease_once() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("n")
+        await settle(pilot)
+        source.slow_s = 0.3
+        await pilot.press("ctrl+s", "ctrl+s")
+        await settle(pilot, 1.0)
+        sent = [params for method, params in source.calls if "dry_run" not in params]
+        assert len(sent) == 1 and sent[0]["token"]
+
+
+async def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    shown, _ = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("n")
+        await settle(pilot)
+        path = shown.screen.query_one("#path", Input)
+        path.value = str(tmp_path / "pipe.toml")
+        path.focus()
+        await pilot.press("enter")
+        await settle(pilot)
+        assert "no such file" in str(shown.screen.query_one("#plan", Static).render())
+
+
+async def test_an_error_of_another_kind_is_a_banner_too_and_is_tried_again() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        source.inbox.put_nowait(Update(2, False, ("rubbish",)))  # type: ignore[arg-type]
+        await settle(pilot)
+        assert shown.query_one("#banner").display and shown.table.stale
+        await pilot.press("r")
+        await settle(pilot)
+        assert not shown.query_one("#banner").display
+
+
+async def test_after_a_reconnect_no_event_stands_there_twice() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        source.inbox.put_nowait(None)
+        await settle(pilot)
+        await pilot.press("r")
+        await settle(pilot)
+        assert sum("teaching active" in line for line in painted(shown)) == 1
+
+
+async def test_the_cursor_keeps_its_place_on_the_screen_when_lines_come_above() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 30)) as pilot:
+        await settle(pilot)
+        await pilot.press("end", *["up"] * 5)
+        await settle(pilot)
+        key, before = shown.table.cursor_key, painted(shown)
+        assert key is not None
+        source.inbox.put_nowait(Update(2, False, tuple(_newer(source, n) for n in range(3))))
+        await settle(pilot)
+        assert shown.table.cursor_key == key
+        assert before[3].split()[0] == painted(shown)[3].split()[0]
+
+
+def _newer(source: Scripted, n: int) -> dict[str, Any]:
+    first = next(item for item in source._items.values() if item["table"] == "workspaces")
+    more = {"id": f"new{n}", "name": f"aaa{n}", "created": f"2999-01-01T00:00:0{n}.0Z"}
+    return {**first, **more, "vms": [], "slots": [], "state": "pending"}
+
+
+async def test_enter_shows_the_details_on_the_whole_width_and_goes_back() -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert not shown.query_one(Detail).display
+        await pilot.press("home", "enter")
+        await settle(pilot)
+        assert shown.query_one(Detail).display and not shown.table.display
+        assert any("rank/1" in line and "1.7 s" in line for line in painted(shown))
+        await pilot.press("enter")
+        await settle(pilot)
+        assert shown.table.display and shown.focused is shown.table
+
+
+async def test_a_click_selects_and_its_mark_folds() -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        count = len(shown._model.order())
+        await pilot.click("#tree", offset=(1, 1))
+        await settle(pilot)
+        assert shown.table.cursor_key == shown._model.order()[0]
+        assert len(shown._model.order()) < count
+
+
+async def test_a_site_without_leases_says_what_to_do() -> None:
+    shown, source = app()
+    source._items.clear()
+    async with shown.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        assert any("Press n to deploy" in line for line in painted(shown))
+        await pilot.press("d", "enter", "left", "right", "down", "end")
+        await settle(pilot)
+
+
+@pytest.mark.parametrize("name", ["ansi-dark", "textual-light", "nord"])
+async def test_textuals_own_themes_can_be_chosen(name: str) -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        shown.theme = name
+        await settle(pilot)
+        assert any("mpi-2026" in line for line in painted(shown))
+
+
+async def test_a_terminal_with_nothing_but_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "linux")
+    look.ascii_only.cache_clear()
+    try:
+        shown, _ = app()
+        async with shown.run_test(size=(120, 40)) as pilot:
+            await settle(pilot)
+            text = "\n".join(lines(shown)) + str(shown.query_one(Detail)._page.render())
+            assert text.isascii() and "o booting" in text and "v mpi-2026" in text
+    finally:
+        look.ascii_only.cache_clear()
+
+
+async def test_without_colour_phases_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    shown, _ = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        screen = "\n".join(painted(shown))
+        assert "#" in screen and "==" in screen and "● running" in screen
+
+
+async def test_every_dialog_opens_in_the_smallest_terminal() -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(20, 5)) as pilot:
+        await settle(pilot)
+        for key in ("d", "n", "question_mark", "enter"):
+            await pilot.press(key)
+            await settle(pilot)
+            await pilot.press("escape")
+            await settle(pilot)
+        await pilot.resize_terminal(200, 60)
+        await settle(pilot)
+        assert any("mpi-2026" in line for line in painted(shown))

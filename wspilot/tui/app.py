@@ -101,6 +101,11 @@ class WspilotApp(App[None]):
         self._heard, self._error = 0.0, ""
         self._retry = asyncio.Event()
         self._themes, self._warnings = theme.load()
+        for one in self._themes:
+            self.register_theme(one)
+        if any(one.name == theme.DEFAULT for one in self._themes):
+            self.theme = theme.DEFAULT  # before the first frame: later all styles are made twice
+        self._said: dict[Static, Text] = {}
         # Kept by hand: a timer that fires while the screen is built or taken down finds them.
         self.table = TreeTable(self._row, "connecting ...", id="tree")
         self._detail, self._events = Detail(), Events(id="events")
@@ -125,10 +130,6 @@ class WspilotApp(App[None]):
             yield self._status
 
     def on_mount(self) -> None:
-        for one in self._themes:
-            self.register_theme(one)
-        if any(one.name == theme.DEFAULT for one in self._themes):
-            self.theme = theme.DEFAULT
         for warning in self._warnings:
             self.notify(warning, severity="warning", markup=False)
         self.theme_changed_signal.subscribe(self, lambda _: self._repaint_all())
@@ -194,7 +195,7 @@ class WspilotApp(App[None]):
         if not self._dirty:
             return
         self._dirty = False
-        self.table.show(self._model.keys())
+        self.table.show(self._model.order())
         self._events.show(tuple(self._model.items["events"].values()))
         self._draw_top()
         self._draw_detail()
@@ -208,10 +209,17 @@ class WspilotApp(App[None]):
             self._draw_banner()
         self._draw_top()
 
+    def _say(self, where: Static, text: Text) -> None:
+        """Only what is new is drawn, and only what has grown moves the rest of the screen."""
+        old = self._said.get(where)
+        if text != old:
+            self._said[where] = text
+            where.update(text, layout=old is None or text.cell_len != old.cell_len)
+
     def _draw_banner(self) -> None:
         age = format_duration(time.time() - self._heard)
         seen = f" What you see is {age} old." if self._heard else ""
-        self._banner.update(Text(f"{self._error}{seen} Tried again by itself; r: now."))
+        self._say(self._banner, Text(f"{self._error}{seen} Tried again by itself; r: now."))
 
     def _draw_detail(self) -> None:
         if self._detail.display:
@@ -224,14 +232,14 @@ class WspilotApp(App[None]):
             text.append(f"  {look.glyph(state)} {number} {state}", style=style)
         if self._read_only:
             text.append("  read-only", style=self._colour("warning"))
-        self._summary.update(text)
+        self._say(self._summary, text)
         up, of = self._model.running()
         site = Text(f"{up} of {plural(of, 'VM')} running" if of else "")
         if sick := self._model.sick_nodes():
             site.append(f"  {look.glyph('degraded')} {plural(sick, 'node')} not clean",
                         style=self._colour("warning"))  # fmt: skip
-        self._site.update(site)
-        self._status.update(self._state_of_daemon())
+        self._say(self._site, site)
+        self._say(self._status, self._state_of_daemon())
 
     def _colour(self, name: str) -> str:
         return look.style(self.theme_variables.get(name, ""))

@@ -236,11 +236,11 @@ class DemoSource:
     def _hurt(self, ws: Doc) -> None:
         vm = self._items[f"vms/{ws['vms'][-1]}"]
         vm.update(state="unknown", cause=f"{vm['node']} has been silent for 90 s")
+        self._event("node", vm["cause"], vm, self._now - 60, "warning")
         self._event("workspace", "genomes degraded: 1 of 5 workers is unknown", ws,
                     self._now - 59, "warning")  # fmt: skip
         ws.update(cause="1 of 5 workers is unknown",
                   causes=[f"{vm['name']}: {vm['cause']}", "no heartbeat for 90 s"])  # fmt: skip
-        self._event("node", vm["cause"], vm, self._now - 60, "warning")
         self._put(canned.node(vm["node"], "unknown", self._now - 90, cause="silent for 90 s"))
 
     def _pause(self, ws: Doc) -> None:

@@ -1,6 +1,6 @@
 """The daemon's items as the screen needs them: one tree, in order, looked up by key.
 
-Pure: `apply` takes an update of the subscription, `keys` gives the tree's order, `row` a line. A
+Pure: `apply` takes an update of the subscription, `order` gives the tree's order, `row` a line. A
 line is made only when it is drawn, so ten thousand VMs cost what fits on the screen: what a line
 of a group needs is counted as updates come in. Foreign text is cleaned on entry, once, and a field
 that another release of the daemon does not send has a default, so that no line can fail.
@@ -122,7 +122,7 @@ class LiveModel:
 
     # -- the tree
 
-    def keys(self) -> list[str]:
+    def order(self) -> list[str]:
         """The tree's lines from the top; the same list until the order changes."""
         if self._keys is None:
             self._keys = list(self._walk())

@@ -31,20 +31,23 @@ class Detail(VerticalScroll, can_focus=True):
     Detail > Static { width: 1fr; height: auto; }
     """
 
-    _text = Text()
+    def __init__(self) -> None:
+        super().__init__()
+        self._text, self._page = Text(), Static("", markup=False)
 
     def compose(self) -> Any:
-        yield Static("", markup=False)
+        yield self._page
 
     def show(self, model: LiveModel, key: str | None, now: float) -> None:
         """Draw the key as it is now."""
         colours = self.app.theme_variables
         width = max(16, self.scrollable_content_region.width - 1)
-        page = _Page(lambda name: look.style(colours.get(name, "")), width, now)
-        text = page.draw(model, key)
+        drawing = _Page(lambda name: look.style(colours.get(name, "")), width, now)
+        text = drawing.draw(model, key)
         if text != self._text:  # a second later it is mostly the same
+            grown = str(text).count("\n") != str(self._text).count("\n")
             self._text = text
-            self.query_one(Static).update(text)
+            self._page.update(text, layout=grown)
 
 
 class _Page:

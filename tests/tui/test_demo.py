@@ -1,0 +1,83 @@
+"""The demo's site: it lives, it answers like a daemon, and it does not grow."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+
+from wspilot.errors import UsageError, WspilotError
+from wspilot.model import NodeState, SlotState, VmState, WorkspaceState
+from wspilot.tui.demo import DemoSource
+from wspilot.tui.live import DEFAULTS, LiveModel
+
+WORDS = {
+    "workspaces": {one.value for one in WorkspaceState},
+    "vms": {one.value for one in VmState},
+    "slots": {one.value for one in SlotState},
+    "nodes": {one.value for one in NodeState},
+}
+
+
+class Fast(DemoSource):
+    """Its clock goes ten seconds a step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = time.time()
+        monkeypatch.setattr("wspilot.tui.demo.time.time", self._tick)
+        super().__init__(step_s=0.0)
+
+    def _tick(self) -> float:
+        self.clock += 10
+        return self.clock
+
+
+async def test_it_lives_in_the_words_of_the_design_and_forgets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, model, seen = Fast(monkeypatch), LiveModel(), Counter[str]()
+    steps = 0
+    async for update in source.updates():
+        model.apply(update)
+        for item in update.changed:
+            state = item.get("state")
+            assert item["table"] not in WORDS or state in WORDS[item["table"]]
+            seen[f"{item['table']} {state}"] += 1
+        steps += 1
+        if steps == 1500:
+            break
+    assert seen["workspaces ended"] > 20 and seen["slots released"] > 20
+    assert seen["vms paused"] and seen["vms suspended"] and seen["vms unknown"]
+    assert len(source._items) < 800 and len(model.order()) < 120
+
+
+def test_its_items_have_every_field_that_the_screen_knows() -> None:
+    for item in DemoSource()._items.values():
+        missing = set(DEFAULTS[item["table"]]) - set(item) - {"outcome"}
+        assert not missing, (item["table"], missing)
+
+
+async def test_what_is_destroyed_goes_by_group_and_by_vm() -> None:
+    source = DemoSource(step_s=0)
+    ws = next(one for one in source._items.values() if one["name"] == "osg")
+    await source.call("destroy", ids=[f"{ws['id']}/worker", ws["vms"][0]], token="x")
+    states = Counter(source._items[f"vms/{id}"]["state"] for id in ws["vms"])
+    assert states == {"stopping": 7, "running": 1}
+    await source.call("destroy", ids=[ws["id"]], token="y")
+    assert ws["state"] == "ending" and ws["wanted"] == "ended"
+
+
+@pytest.mark.parametrize(
+    "ensemble",
+    [
+        {},
+        {"workspace": {"name": "BAD NAME"}, "group": [{}]},
+        {"workspace": {"duration": "2"}, "group": [{}]},
+    ],
+)
+async def test_a_bad_ensemble_is_refused_in_words(ensemble: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        await DemoSource().call("deploy", ensemble=ensemble, dry_run=True)
+    with pytest.raises(WspilotError):
+        await DemoSource().call("bench")
