@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.lrm.recordings import answer, steps
 from wspilot.daemon.lrm.base import JobRequest, JobState, Result, Verdict
 from wspilot.daemon.lrm.site import batch_settings
 from wspilot.daemon.lrm.slurm import SlurmDriver, expand
+from wspilot.errors import WspilotError
 
 SLURM = SlurmDriver(batch_settings({}, 30.0))
 REQUEST = JobRequest("ws-abcdefgh-01", 4, 2, 600, 5430, "/s/job.sh", "/s/job.out", whole_node=True,
@@ -119,3 +122,40 @@ def test_scancel() -> None:
 )
 def test_host_lists(hosts: str, names: tuple[str, ...]) -> None:
     assert expand(hosts) == names
+
+
+@pytest.mark.parametrize("path", ["/s/a b", "/s/%j", "/s/a\\b", "/s/'x", "relative"])
+def test_a_path_that_means_something_else_there_is_refused(path: str) -> None:
+    with pytest.raises(WspilotError, match="cannot be given the path"):
+        SLURM.script(replace(REQUEST, output=path), ("x",))
+
+
+def test_a_silent_or_killed_sbatch_proves_nothing() -> None:
+    for rc in (-9, 1):
+        assert SLURM.submitted(Result(("sbatch",), rc)).verdict is Verdict.UNCLEAR
+    busy = b"sbatch: error: Slurm controller in standby mode, unable to accept job"
+    assert SLURM.submitted(Result(("sbatch",), 1, b"", busy)).verdict is Verdict.RETRY
+
+
+def test_a_requeued_job_is_seen_waiting_or_held_under_its_id() -> None:
+    """Trap 12; the states and reasons of the recording, in the driver's columns."""
+    for reason, state in (("BeginTime", JobState.QUEUED),
+                          ("job requeued in held state", JobState.HELD)):  # fmt: skip
+        recorded = [step.result.out.decode() for step in steps("slurm_requeue")]
+        assert any(f"52 PENDING {reason}" in out for out in recorded)
+        line = f"52|ann|PENDING||{reason}|ws-abcdefgh-01\n".encode()
+        assert SLURM.polled(Result(("squeue",), 0, line), ()).jobs["52"].state is state
+
+
+def test_recorded_scancels() -> None:
+    """Trap 13: an unknown or finished id is exit 0 and silence: asked, never proved."""
+    for step in steps("slurm_scancel"):
+        if step.cmd in ("scancel 49", "scancel 999999", "scancel 44"):
+            assert step.result.rc == 0
+            assert SLURM.cancelled(step.result).verdict is Verdict.ACCEPTED
+
+
+def test_a_name_with_a_bar_or_a_line_separator_is_one_job() -> None:
+    line = "7|ann|RUNNING|node01|None|a|b\x85c\u2028d\x0b8|x\n".encode()
+    jobs = SLURM.polled(Result(("squeue",), 0, line), ()).jobs
+    assert set(jobs) == {"7"} and jobs["7"].name.startswith("a|b")

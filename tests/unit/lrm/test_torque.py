@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.unit.lrm.recordings import answer, steps
+from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.base import JobRequest, JobState, Result, Verdict
 from wspilot.daemon.lrm.site import batch_settings
 from wspilot.daemon.lrm.torque import TorqueDriver
+from wspilot.errors import UsageError, WspilotError
 
 TORQUE = TorqueDriver(batch_settings({}, 5.0), "/opt/torque/bin/pbsdsh")
 WRAPPER = TorqueDriver(batch_settings({"start": "srun"}, 30.0))
@@ -66,6 +69,8 @@ def test_a_server_that_is_down_created_nothing_and_is_asked_again() -> None:
         Result(("qsub",), 0, b"", b""),
         Result(("qsub",), 0, b"Warning: something\n", b""),
         Result(("qsub",), -9, b"", b"End of File"),
+        Result(("qsub",), -9, b"", b""),
+        Result(("qsub",), 1, b"", b""),
     ],
 )  # fmt: skip
 def test_a_lost_answer_is_unclear_never_a_failure(result: Result) -> None:
@@ -176,6 +181,12 @@ def test_an_empty_list_is_no_output_at_all() -> None:
         Result(("qstat",), 0, b"segmentation fault"),
         Result(("qstat",), 0, b"\xff\xfe\x00"),
         Result(("qstat",), -11, b""),
+        Result(
+            ("qstat",),
+            153,
+            b"Job Id: 1.a\n",
+            b"qstat: cannot connect to server tq (errno=111)\nqstat: Unknown Job Id Error 9.tq\n",
+        ),
         answer("wrapper_qstat_states", "qstat -x"),
         answer("wrapper_controller_down", "qstat"),
     ],
@@ -240,3 +251,106 @@ def test_the_wrappers_silent_refusal_means_gone_and_a_down_controller_does_not()
 def test_a_pinned_job_names_its_node() -> None:
     one = replace(REQUEST, nodes=1, hosts=("node03",))
     assert "nodes=node03:ppn=2" in TORQUE.script(one, LAUNCH)
+
+
+def test_known_and_unknown_ids_together() -> None:
+    """Trap 12: the known ones on stdout, exit 153. Only the plain table of it was recorded, so its
+    code and its words are put to the recorded XML of the known one."""
+    xml = answer("torque_03_qstat_states", "qstat -x 30.tqhead").out
+    said = answer("torque_03_qstat_states", "qstat 30.tqhead 99999 31.tqhead")
+    assert said.rc == 153
+    listing = TORQUE.polled(Result(("qstat",), 153, xml, said.err), ("30.tqhead", "99999.tqhead"))
+    assert listing.ok and set(listing.jobs) == {"30.tqhead"} and not listing.whole
+
+
+def test_a_job_that_was_deleted_while_queued_has_no_exit_code() -> None:
+    """Trap 14: absent then, and 271 for one that never ran because its dependency failed."""
+    shown = answer("torque_04_qdel_signals", 'qstat -f 0.tqhead | grep "state\\|exit')
+    assert shown.out == b"    job_state = C\n"
+    result = Result(("qstat",), 0, b"Job Id: 0.tqhead\n" + shown.out)
+    deleted = TORQUE.polled(result, ()).jobs["0.tqhead"]
+    assert (deleted.state, deleted.exit_status) == (JobState.DONE, None)
+    never = TORQUE.polled(answer("torque_01_qsub_basic", "qstat -f 5.tqhead", 1), ()).jobs[
+        "5.tqhead"
+    ]
+    assert (never.state, never.exit_status) == (JobState.DONE, 271)
+
+
+def test_a_walltime_kill_is_minus_eleven() -> None:
+    """Trap 4."""
+    result = answer("torque_07_walltime", "qstat -f 20.tqhead")
+    job = TORQUE.polled(result, ()).jobs["20.tqhead"]
+    assert (job.state, job.exit_status) == (JobState.DONE, -11)
+
+
+def test_right_after_its_start_a_job_has_its_hosts() -> None:
+    """Trap 6: ranges and reverse order; the first node there is where the script runs."""
+    job = TORQUE.polled(answer("torque_01_qsub_basic", "qstat -f 1.tqhead"), ()).jobs["1.tqhead"]
+    assert job.state is JobState.RUNNING and job.hosts[0] == "node04" and len(job.hosts) == 4
+
+
+@pytest.mark.parametrize("driver", [TORQUE, WRAPPER])
+@pytest.mark.parametrize(
+    "path", ["/s/x;touch PWNED", "/s/a b", "/s/h:o", "/s/$(id)", "/s/a,b", "o"]
+)
+def test_a_path_that_means_something_else_there_is_refused(driver: TorqueDriver, path: str) -> None:
+    """Trap 4 of the wrapper: a `;` in -o was run by a shell; `host:/path` yielded no file."""
+    for request in (replace(REQUEST, output=path), replace(REQUEST, script=path)):
+        with pytest.raises(WspilotError, match="cannot be given the path"):
+            driver.script(request, LAUNCH)
+
+
+def test_the_wrapper_runs_what_it_is_given_through_a_shell() -> None:
+    """The recording behind `check_paths`."""
+    said = answer("wrapper_qsub_errors", "qsub -o 'x;touch PWNED' ok.sh; ls")
+    assert b"\nPWNED\n" in said.out
+
+
+def test_somebody_elses_job_name_neither_breaks_nor_forges_an_answer() -> None:
+    name = b"x\x0bJob Id: 1.a\x0b    job_state = C\x00\xff"
+    job = b"<Job_Id>1.a</Job_Id><Job_Name>%s</Job_Name><job_state>R</job_state>"
+    xml = b"<Data><Job>" + job + b"</Job></Data>"
+    text = b"Job Id: 1.a\n    Job_Name = %s\n    job_state = R\n"
+    tabs = text.replace(b"    ", b"\t").replace(b"Id: ", b"Id:\t")
+    for out in (xml % name, text % name, tabs % name):
+        jobs = TORQUE.polled(Result(("qstat",), 0, out), ()).jobs
+        assert set(jobs) == {"1.a"} and jobs["1.a"].state is JobState.RUNNING
+
+
+def test_the_wrappers_completing_shows_as_done() -> None:
+    """Trap 6 of the wrapper: C while the processes live. No grace is promised there, and a slot is
+    released by its node's word too."""
+    jobs = WRAPPER.polled(answer("wrapper_qdel", "qstat -f 1"), ()).jobs
+    assert jobs["1"].state is JobState.DONE and jobs["1"].exit_status is None
+
+
+def test_the_wrappers_held_and_dependent_jobs_all_show_q() -> None:
+    """Trap 6 of the wrapper."""
+    for step in steps("wrapper_qstat_states"):
+        if step.cmd.startswith("qstat -f") and "|" not in step.cmd and step.result.rc == 0:
+            listing = WRAPPER.polled(step.result, ())
+            assert listing.ok, step.cmd
+            assert all(job.state is not JobState.UNKNOWN for job in listing.jobs.values())
+
+
+def test_recorded_qdels_of_the_wrapper() -> None:
+    """Trap 8 of the wrapper, and a job of somebody else is never taken for one that is gone."""
+    assert WRAPPER.cancelled(answer("wrapper_qdel", "qdel 3")).verdict is Verdict.ACCEPTED
+    assert WRAPPER.cancelled(answer("wrapper_qdel", "qdel 3", 1)).verdict is Verdict.GONE
+    assert WRAPPER.cancelled(answer("wrapper_qdel", "qdel 999999")).verdict is Verdict.GONE
+    denied = answer("wrapper_qdel", "qdel 4")
+    assert denied.rc == 1 and WRAPPER.cancelled(denied).verdict is Verdict.UNCLEAR
+
+
+def test_trqauthd_that_is_gone_created_nothing_and_tells_nothing() -> None:
+    """Trap 17: exit 33."""
+    err = (b"Unable to communicate with tqhead(10.77.0.1)\nCommunication failure.\nqsub: cannot "
+           b"connect to server tqhead (errno=15137) could not connect to trqauthd\n")  # fmt: skip
+    assert TORQUE.submitted(Result(("qsub",), 33, b"", err)).verdict is Verdict.RETRY
+    assert not TORQUE.polled(Result(("qstat",), 33, b"", err), ("1.a",)).ok
+    assert TORQUE.cancelled(Result(("qdel",), 33, b"", err)).verdict is Verdict.UNCLEAR
+
+
+def test_starting_by_ssh_is_refused_in_words() -> None:
+    with pytest.raises(UsageError, match="ssh"):
+        open_driver("torque", {"start": "ssh"}, Path("/nonexistent"))

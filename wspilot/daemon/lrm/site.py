@@ -23,7 +23,7 @@ class BatchSettings:
     reservation: str = ""
     extra: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
-    start: str = "pbsdsh"  # Torque only: pbsdsh, srun or ssh
+    start: str = "pbsdsh"  # Torque only: pbsdsh or srun
     flavour: str = "torque"  # `slurm`: Torque's commands as Slurm's wrappers give them
     kill_delay_s: float = 2.0  # Torque's kill_delay; Slurm's KillWait
 

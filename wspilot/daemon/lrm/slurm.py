@@ -21,7 +21,7 @@ from wspilot.daemon.lrm.base import (
     Result,
     Verdict,
 )
-from wspilot.daemon.lrm.directives import job_script
+from wspilot.daemon.lrm.directives import check_paths, job_script
 from wspilot.daemon.lrm.site import BatchSettings
 from wspilot.text import clean
 
@@ -42,6 +42,8 @@ _STATES: Mapping[str, JobState] = {
 _HELD_REASONS = ("JobHeldUser", "JobHeldAdmin", "job requeued in held state")
 # The controller did not take the request for sure; anything else that smells of time is unclear.
 _DOWN = ("Unable to contact slurm controller (connect failure)", "Connection refused")
+_LATER = ("standby mode", "temporarily unable to accept job",
+          "Resource temporarily unavailable")  # fmt: skip
 _UNSURE = ("timed out", "Timeout", "Zero Bytes were transmitted", "Unexpected message received",
            "Socket", "connect failure", "Transport endpoint")  # fmt: skip
 
@@ -64,9 +66,12 @@ class SlurmDriver:
         text = _said(result)
         if result.missing:
             return Answer(Verdict.RETRY, text="sbatch is not installed here, or not in PATH")
-        if any(word in text for word in _DOWN):
+        if any(word in text for word in _DOWN + _LATER):
             return Answer(Verdict.RETRY, text=text)
-        if result.rc is None or result.rc == 0 or any(word in text for word in _UNSURE):
+        lost = (
+            result.rc is None or result.rc <= 0 or not text
+        )  # killed, or silent: it proves nothing
+        if lost or any(word in text for word in _UNSURE):
             return Answer(Verdict.UNCLEAR, text=text or "no answer within the time limit")
         return Answer(Verdict.REFUSED, text=text)
 
@@ -78,7 +83,7 @@ class SlurmDriver:
             why = "squeue did not answer within its time limit" if result.timed_out else ""
             return Listing(False, text=why or _said(result) or "squeue failed")
         jobs: dict[str, Job] = {}
-        for line in result.out.decode("utf-8", "replace").splitlines():
+        for line in result.out.decode("utf-8", "replace").split("\n"):
             job = _job(line)
             if job is not None:
                 jobs[job.id] = job
@@ -103,6 +108,7 @@ class SlurmDriver:
         return Answer(Verdict.UNCLEAR, text=text or "no answer within the time limit")
 
     def script(self, request: JobRequest, launch: tuple[str, ...]) -> str:
+        check_paths(request)
         return job_script("#SBATCH", self._directives(request), self._settings, launch)
 
     def _directives(self, request: JobRequest) -> list[str]:

@@ -29,7 +29,7 @@ from wspilot.daemon.lrm.base import (
     Result,
     Verdict,
 )
-from wspilot.daemon.lrm.directives import job_script, site_lines
+from wspilot.daemon.lrm.directives import check_paths, job_script, site_lines
 from wspilot.daemon.lrm.site import BatchSettings
 from wspilot.daemon.lrm.slurm import SRUN
 from wspilot.text import clean
@@ -37,6 +37,8 @@ from wspilot.text import clean
 JOB_ID = re.compile(r"\d{1,18}(\[\d*\])?(\.[A-Za-z0-9][\w.-]*)?")
 MANY = 200  # ids; beyond that the whole list is asked for
 UNKNOWN_ID, BAD_STATE = 153, 170
+# Somebody's job name must not make the whole answer unreadable, nor look like the end of a line.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f]")
 _STATES: Mapping[str, JobState] = {
     "Q": JobState.QUEUED, "W": JobState.QUEUED, "T": JobState.QUEUED, "H": JobState.HELD,
     "R": JobState.RUNNING, "S": JobState.SUSPENDED, "U": JobState.SUSPENDED,
@@ -48,7 +50,7 @@ _DOWN = ("Connection refused", "cannot connect to server", "connect failure",
 _UNSURE = ("timed out", "timeout", "Timeout", "Expired", "End of File", "Socket",
            "Premature end")  # fmt: skip
 _LATER = ("Maximum number of jobs already in queue", "maximum number of queued jobs",
-          "Queue is not enabled")  # fmt: skip
+          "Queue is not enabled", "hutting down", "hutdown in progress")  # fmt: skip
 
 
 class TorqueDriver:
@@ -77,13 +79,17 @@ class TorqueDriver:
         text = _said(result)
         if result.missing:
             return Answer(Verdict.RETRY, text="qsub is not installed here, or not in PATH")
-        if result.rc is None or result.rc == 0 or any(word in text for word in _UNSURE):
+        lost = (
+            result.rc is None or result.rc <= 0 or not text
+        )  # killed, or silent: it proves nothing
+        if lost or any(word in text for word in _UNSURE):
             return Answer(Verdict.UNCLEAR, text=text or "no answer within the time limit")
         if any(word in text for word in _DOWN + _LATER):
             return Answer(Verdict.RETRY, text=text)
-        return Answer(Verdict.REFUSED, text=text or f"qsub: exit {result.rc}")
+        return Answer(Verdict.REFUSED, text=text)
 
     def script(self, request: JobRequest, launch: tuple[str, ...]) -> str:
+        check_paths(request)
         directives = [] if self._slurm else self._directives(request)
         settings = replace(self._settings, extra=()) if self._slurm else self._settings
         return job_script("#PBS", directives, settings, launch)
@@ -137,7 +143,7 @@ class TorqueDriver:
 
     def polled(self, result: Result, ids: tuple[str, ...]) -> Listing:
         text = _said(result)
-        some_gone = result.rc == UNKNOWN_ID and ("Unknown Job" in text or not text)
+        some_gone = result.rc == UNKNOWN_ID and _only_unknown(result.err)
         if result.rc != 0 and not some_gone:
             why = "qstat did not answer within its time limit" if result.timed_out else text
             return Listing(False, text=why or f"qstat: exit {result.rc}")
@@ -181,9 +187,16 @@ class TorqueDriver:
 # -- reading qstat
 
 
+def _only_unknown(err: bytes) -> bool:
+    """Did qstat complain of nothing but unknown ids? It asks for each by itself, and its exit code
+    tells of the last: a server that failed in between must not look like jobs that are gone."""
+    lines = [line for line in err.decode("utf-8", "replace").split("\n") if line.strip()]
+    return all("Unknown Job" in line for line in lines)
+
+
 def _jobs(out: bytes) -> Iterator[Job]:
     """The jobs of `qstat -x` or `qstat -f`. Raises ParseError or ValueError on anything else."""
-    text = out.decode("utf-8", "replace").strip()
+    text = _CONTROL.sub("\ufffd", out.decode("utf-8", "replace")).strip()
     if not text:
         return iter(())
     if text.startswith("<"):
@@ -204,7 +217,7 @@ def _from_text(text: str) -> Iterator[dict[str, str]]:
     if folded:
         text = text.replace("\n\t", "")
     job: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if line.startswith("Job Id:"):
             if job:
                 yield job
