@@ -5,9 +5,16 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import books, leases, polls, spool
+from tests.bench import books, leases, pilot, polls, spool, tui
 
-ALL = {"books": books.run, "polls": polls.run, "spool": spool.run, "leases": leases.run}
+ALL = {
+    "books": books.run,
+    "polls": polls.run,
+    "pilot": pilot.run,
+    "spool": spool.run,
+    "leases": leases.run,
+    "tui": tui.run,
+}
 
 
 def main(names: list[str]) -> int:

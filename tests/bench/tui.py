@@ -1,12 +1,11 @@
 """What the terminal interface costs: first frame, loading, updates, a key under load.
 
-Run by hand: `python -m tests.bench.bench_tui [--quick]`. Figures, no verdicts. Processor seconds
+Run by hand: `python -m tests.bench tui`. Figures, no verdicts. Processor seconds
 where the machine's load would spoil the clock; medians of n.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import statistics
@@ -18,6 +17,7 @@ from typing import Any
 
 from textual import events
 
+from tests.bench.measure import machine
 from wspilot.client import Update
 from wspilot.tui import canned
 from wspilot.tui.app import WspilotApp
@@ -176,15 +176,8 @@ def rows(quick: bool) -> Iterable[tuple[str, str]]:
     )
 
 
-def main() -> int:
+def run(quick: bool = True) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer runs")
-    for name, value in rows(parser.parse_args().quick):
-        sys.stdout.write(f"{name:54} {value}\n")
-        sys.stdout.flush()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(f"\nthe terminal interface [{machine()}]")
+    for name, value in rows(quick):
+        print(f"{name:54} {value}", flush=True)
