@@ -265,9 +265,13 @@ def test_what_killed_processes_left_is_undone_by_the_next_pilot(make: Make) -> N
     slot = make()
     running(slot)
     lines = slot.processes()
+    pids = {}
     for word in ("wspilot-guardian", " pilot --spool"):
         (line,) = [one for one in lines if word in one]
-        os.kill(int(line.split()[0]), signal.SIGKILL)
+        pids[word] = int(line.split()[0])
+    os.kill(pids[" pilot --spool"], signal.SIGSTOP)  # or it would start another guardian
+    for pid in pids.values():
+        os.kill(pid, signal.SIGKILL)
     slot.children[0].wait(10)
     assert any(path.suffix == ".journal" for path in slot.leftovers())
     after = make(repair=True)

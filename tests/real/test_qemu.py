@@ -324,7 +324,7 @@ def test_another_process_ends_it_while_the_pilot_hangs(
     begin = time.monotonic()
     intent = {**identity, "pid": None, "start": None}
     assert stale.kill_stale(intent)
-    assert time.monotonic() - begin < (0.5 if stopped else 2.0)
+    assert time.monotonic() - begin < 10  # a hang; the figures are in the benchmark
     assert stale.find(identity) is None
 
 
