@@ -18,6 +18,7 @@ from typing import Any
 
 from textual import events
 
+from tests.bench.measure import machine
 from wspilot.client import Update
 from wspilot.tui import canned
 from wspilot.tui.app import WspilotApp
@@ -176,13 +177,18 @@ def rows(quick: bool) -> Iterable[tuple[str, str]]:
     )
 
 
-def main() -> int:
+def run(quick: bool = False) -> None:
     """Print the table."""
+    print(f"\nThe terminal interface [{machine()}]")
+    for name, value in rows(quick):
+        print(f"{name:54} {value}", flush=True)
+
+
+def main() -> int:
+    """The table alone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer runs")
-    for name, value in rows(parser.parse_args().quick):
-        sys.stdout.write(f"{name:54} {value}\n")
-        sys.stdout.flush()
+    run(parser.parse_args().quick)
     return 0
 
 
