@@ -1,11 +1,12 @@
 """What the terminal interface costs: first frame, loading, updates, a key under load.
 
-Run by hand: `python -m tests.bench tui`. Figures, no verdicts. Processor seconds
+Run by hand: `python -m tests.bench.bench_tui [--quick]`. Figures, no verdicts. Processor seconds
 where the machine's load would spoil the clock; medians of n.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
 import statistics
@@ -176,8 +177,20 @@ def rows(quick: bool) -> Iterable[tuple[str, str]]:
     )
 
 
-def run(quick: bool = True) -> None:
+def run(quick: bool = False) -> None:
     """Print the table."""
-    print(f"\nthe terminal interface [{machine()}]")
+    print(f"\nThe terminal interface [{machine()}]")
     for name, value in rows(quick):
         print(f"{name:54} {value}", flush=True)
+
+
+def main() -> int:
+    """The table alone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer runs")
+    run(parser.parse_args().quick)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,7 +8,7 @@ import pytest
 
 from wspilot.client import Update
 from wspilot.tui import canned
-from wspilot.tui.live import MAX_EVENTS, LiveModel, brief, left_of, seconds_of, worst
+from wspilot.tui.live import MAX_EVENTS, LiveModel, brief, left_of, seconds_of, told, worst
 
 NOW = 1_800_000_000.0
 Doc = dict[str, Any]
@@ -132,3 +132,9 @@ def test_times() -> None:
 def test_the_worst_state_stands_for_a_group() -> None:
     assert worst(["running", "failed", "booting"]) == "failed"
     assert worst(["running", "terminated"]) == "running" and worst([]) == "pending"
+
+
+def test_an_event_of_a_slot_names_it() -> None:
+    assert told(canned.event("1", "slot", "ready", NOW, slot="n2f")) == "slot n2f: ready"
+    assert told(canned.event("1", "slot", "slot n2f ready", NOW, slot="n2f")) == "slot n2f ready"
+    assert told(canned.event("1", "vm", "running", NOW, slot="n2f")) == "running"

@@ -20,7 +20,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer, Static
 
-from wspilot.errors import NoDaemon, UsageError, WspilotError
+from wspilot.errors import UsageError, WspilotError
 from wspilot.text import clean, format_duration
 from wspilot.tui import look, theme
 from wspilot.tui.live import LiveModel, Row, left_of, plural, seconds_of
@@ -176,8 +176,8 @@ class WspilotApp(App[None]):
             self._repaint_all()
 
     def _lose(self, error: WspilotError) -> None:
-        what = "No daemon" if isinstance(error, NoDaemon) else "The daemon"
-        self._error = clean(f"{what}: {error.message}. {error.hint}", 300)
+        said = clean(f"{error.message}: {error.hint}." if error.hint else error.message, 300)
+        self._error = said[:1].upper() + said[1:]
         self._connected = False
         self.table.stale = True
         self.table.empty = "There is no daemon to ask."
@@ -219,7 +219,9 @@ class WspilotApp(App[None]):
     def _draw_banner(self) -> None:
         age = format_duration(time.time() - self._heard)
         seen = f" What you see is {age} old." if self._heard else ""
-        self._say(self._banner, Text(f"{self._error}{seen} Tried again by itself; r: now."))
+        self._say(
+            self._banner, Text(f"{self._error}{seen} It is tried again by itself; r tries now.")
+        )
 
     def _draw_detail(self) -> None:
         if self._detail.display:

@@ -309,6 +309,12 @@ def clock(text: str) -> str:
     return time.strftime("%H:%M:%S", time.localtime(seconds_of(text))) if text else "--:--:--"
 
 
+def told(event: Mapping[str, Any]) -> str:
+    """The text of an event with its subject: `slot n2fgbdp3: ready`."""
+    text, slot = str(event["text"]), str(event["slot"])
+    return f"slot {slot}: {text}" if event["kind"] == "slot" and slot not in text else text
+
+
 def since(doc: Mapping[str, Any], now: float) -> str:
     """How long it has been in its state."""
     return brief(now - seconds_of(doc["since"])) if doc["since"] else ""

@@ -357,4 +357,4 @@ def test_the_verbs_are_quick(cluster: Cluster) -> None:
     verbs = sorted(run_blocking(cluster.driver.poll(())).elapsed_s for _ in range(10))
     bare = _command((sys.executable, "-I", "-c", "pass"))
     empty = sorted(run_blocking(bare).elapsed_s for _ in range(10))
-    assert verbs[5] - empty[5] < 0.25  # 20 ms on an idle machine
+    assert verbs[5] - empty[5] < 5  # 20 ms on an idle machine; this only catches a hang

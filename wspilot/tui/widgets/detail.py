@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from wspilot.text import format_duration
 from wspilot.tui import look
-from wspilot.tui.live import LiveModel, clock, left_of, plural, since, size, worst
+from wspilot.tui.live import LiveModel, clock, left_of, plural, since, size, told, worst
 
 Doc = dict[str, Any]
 LABEL = 10
@@ -165,7 +165,7 @@ class _Page:
         self._add("Events", "foreground", bold=True)
         for event in events:
             colour = {"warning": "warning", "error": "error"}.get(event["level"], "")
-            for n, line in enumerate(wrap(event["text"], max(8, self._width - 9)) or [""]):
+            for n, line in enumerate(wrap(told(event), max(8, self._width - 9)) or [""]):
                 time = clock(event["at"]) if n == 0 else " " * 8
                 self._text.append(f"{time} ", self._colour("secondary"))
                 self._text.append(f"{line}\n", self._colour(colour) if colour else "")

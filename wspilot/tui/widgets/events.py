@@ -15,7 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui import look
-from wspilot.tui.live import clock
+from wspilot.tui.live import clock, told
 from wspilot.tui.widgets.treetable import fit
 
 Doc = dict[str, Any]
@@ -56,14 +56,15 @@ class Events(ScrollView, can_focus=True):
             return self._strip([(fit(text, width), self._style("dim"))], width)
         event = self._events[index]
         level = event["level"] if event["level"] in ("warning", "error") else ""
-        where = event["node"] or (f"slot {event['slot']}" if event["slot"] else "")
-        where = where if width >= 60 and where not in event["text"] else ""
+        text = told(event)
+        where = event["node"] or event["slot"]
+        where = where if width >= 60 and where not in text else ""
         room = max(0, width - 10 - 2 - KIND - 1 - (len(where) + 2 if where else 1))
         parts = [
             (f" {clock(event['at'])} ", self._style("dim")),
             (f"{look.level(event['level'])} ", self._style(level)),
             (fit(event["kind"], KIND) + " ", self._style("dim")),
-            (fit(event["text"], room) + " ", self._style(level)),
+            (fit(text, room) + " ", self._style(level)),
             (where, self._style("dim")),
         ]
         return self._strip(parts, width)
