@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.unit.lrm.recordings import answer, steps
-from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.base import JobRequest, JobState, Result, Verdict
 from wspilot.daemon.lrm.site import batch_settings
 from wspilot.daemon.lrm.torque import TorqueDriver
-from wspilot.errors import UsageError, WspilotError
+from wspilot.errors import WspilotError
 
 TORQUE = TorqueDriver(batch_settings({}, 5.0), "/opt/torque/bin/pbsdsh")
 WRAPPER = TorqueDriver(batch_settings({"start": "srun"}, 30.0))
@@ -349,8 +347,3 @@ def test_trqauthd_that_is_gone_created_nothing_and_tells_nothing() -> None:
     assert TORQUE.submitted(Result(("qsub",), 33, b"", err)).verdict is Verdict.RETRY
     assert not TORQUE.polled(Result(("qstat",), 33, b"", err), ("1.a",)).ok
     assert TORQUE.cancelled(Result(("qdel",), 33, b"", err)).verdict is Verdict.UNCLEAR
-
-
-def test_starting_by_ssh_is_refused_in_words() -> None:
-    with pytest.raises(UsageError, match="ssh"):
-        open_driver("torque", {"start": "ssh"}, Path("/nonexistent"))

@@ -8,12 +8,10 @@ from typing import Any
 
 from wspilot.daemon.lrm.base import Driver
 from wspilot.daemon.lrm.site import batch_settings, local_settings
-from wspilot.errors import UsageError
 
 
 def open_driver(name: str, settings: Mapping[str, Any], home: Path) -> Driver:
-    """The driver of a site's batch system. `settings` were checked by config.py. Raises
-    UsageError."""
+    """The driver of a site's batch system. `settings` were checked by config.py."""
     if name == "local":
         from wspilot.daemon.lrm.local import LocalDriver
 
@@ -22,12 +20,6 @@ def open_driver(name: str, settings: Mapping[str, Any], home: Path) -> Driver:
         from wspilot.daemon.lrm.slurm import SlurmDriver
 
         return SlurmDriver(batch_settings(settings, kill_delay_s=30.0))
-    if settings.get("start") == "ssh":
-        # What ssh starts stands outside the job: nobody signals it and nobody ends it.
-        raise UsageError(
-            '[lrm.torque] start = "ssh" is not there yet',
-            "use pbsdsh, which every Torque has, or srun where Slurm answers Torque's commands",
-        )
     import shutil
 
     from wspilot.daemon.lrm.torque import TorqueDriver

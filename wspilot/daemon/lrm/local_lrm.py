@@ -5,8 +5,9 @@
 A verb connects to the server of DIR, starting it where there is none, and prints its answer as
 JSON. First in, first out; cores and memory are counted; a job's session gets SIGTERM at its
 walltime or when it is cancelled, SIGKILL after the grace. The server survives its users, ends 2 s
-after its last job, and finds its running jobs again when it was killed. A submission that was
-answered is on disk, and one that is sent twice (its answer was lost) is one job.
+after its last job (its cluster is as large as its first verb said), and finds its running jobs
+again when it was killed. A submission that was answered is on disk, and one that is sent twice (its
+answer was lost) is one job.
 
 Exit codes: 0 done, 2 usage, 5 refused (the reason is on stderr), anything else: it may have
 happened. Standard library only, and nothing that the verbs (20 ms each) do not need is imported at
