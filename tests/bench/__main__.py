@@ -13,7 +13,7 @@ ALL = {
     "pilot": pilot.run,
     "spool": spool.run,
     "leases": leases.run,
-    "tui": tui.run,
+    "tui": lambda: tui.run(quick=True),
 }
 
 
