@@ -108,7 +108,7 @@ STAGES = (
     ),
     Stage(
         "bench",
-        budget=180,
+        budget=240,
         commands=((sys.executable, "-m", "tests.bench"),),
         only_with="tests/bench/__main__.py",
         only_in_ci=True,

@@ -22,7 +22,7 @@ from wspilot.daemon.lrm.site import LocalSettings
 from wspilot.guest import GuestImage, build_guest, default_cache
 from wspilot.nodecode import node_zipapp
 
-RUNS = 5
+RUNS = 3
 
 
 def run() -> None:
