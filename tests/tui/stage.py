@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import unicodedata
 from collections.abc import AsyncIterator
 from typing import Any
@@ -55,7 +56,10 @@ def app() -> tuple[WspilotApp, Scripted]:
 
 
 async def settle(pilot: Any, seconds: float = 0.12) -> None:
-    """Longer than a flush, and until nothing is left to do."""
+    """Longer than a flush, until the source has said something and nothing is left to do."""
+    shown, deadline = pilot.app, time.monotonic() + 5
+    while not (shown._connected or shown._error) and time.monotonic() < deadline:
+        await pilot.pause(0.02)
     await pilot.pause(seconds)
 
 

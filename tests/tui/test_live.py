@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from wspilot.client import Update
-from wspilot.tui import canned
+from wspilot.tui import canned, lines
 from wspilot.tui.live import MAX_EVENTS, LiveModel, brief, left_of, seconds_of, told, worst
 
 NOW = 1_800_000_000.0
@@ -138,3 +138,22 @@ def test_an_event_of_a_slot_names_it() -> None:
     assert told(canned.event("1", "slot", "ready", NOW, slot="n2f")) == "slot n2f: ready"
     assert told(canned.event("1", "slot", "slot n2f ready", NOW, slot="n2f")) == "slot n2f ready"
     assert told(canned.event("1", "vm", "running", NOW, slot="n2f")) == "running"
+
+
+def test_the_last_line_says_what_is_not_well() -> None:
+    status = canned.status(NOW, NOW - 60)
+    assert str(lines.daemon(model(status), NOW + 4, str)) == "torque asked 4s ago"
+    status["poll"] = {"ok": False, "at": None, "text": "qstat: timed out"}
+    status["spool"] = {"backlog": 7, "bad": 2, "text": "full"}
+    said = str(lines.daemon(model(status), NOW, str))
+    assert said == ("torque asked not yet, failing: qstat: timed out  spool 7 behind  2 refused"
+                    "  spool: full")  # fmt: skip
+    assert str(lines.daemon(model(), NOW, str)) == ""
+
+
+def test_the_first_line_counts() -> None:
+    made = model(*site(3), *site(1, "ended", id="w2"), canned.node("n1", "dirty", NOW))
+    assert str(lines.summary(made, True, lambda _: "")) == (
+        "wspilot  ● 1 active  · 1 ended  read-only"
+    )
+    assert str(lines.site(made, lambda _: "")) == "4 of 4 VMs running  ▲ 1 node not clean"

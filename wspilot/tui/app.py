@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -22,16 +22,17 @@ from textual.widgets import Footer, Static
 
 from wspilot.errors import UsageError, WspilotError
 from wspilot.text import clean, format_duration
-from wspilot.tui import look, theme
-from wspilot.tui.live import LiveModel, Row, left_of, plural, seconds_of
-from wspilot.tui.screens.confirm import Confirm, Loss
-from wspilot.tui.screens.deploy import Deploy
-from wspilot.tui.screens.help import Help
+from wspilot.tui import lines, look, theme
+from wspilot.tui.live import LiveModel, Row, left_of, plural
 from wspilot.tui.source import ClientSource, Source
 from wspilot.tui.widgets.detail import Detail
 from wspilot.tui.widgets.events import Events
 from wspilot.tui.widgets.treetable import TreeTable
 
+if TYPE_CHECKING:
+    from wspilot.tui.screens.confirm import Loss
+
+# The dialogs are imported when they are opened: the first frame does not wait for them.
 FLUSH_S = 0.25
 RETRY_S = (1.0, 2.0, 4.0, 7.0, 10.0)
 EMPTY = "No workspaces yet. Press n to deploy an ensemble."
@@ -137,7 +138,7 @@ class WspilotApp(App[None]):
         self._draw_top()
         self.set_interval(FLUSH_S, self._repaint_changed)
         self.set_interval(1.0, self._each_second)
-        self._follow()
+        self.call_after_refresh(self._follow)  # the skeleton first
 
     def _row(self, key: str) -> Row:
         return self._model.row(key, time.time())
@@ -228,42 +229,15 @@ class WspilotApp(App[None]):
             self._detail.show(self._model, self.table.cursor_key, time.time())
 
     def _draw_top(self) -> None:
-        text = Text("wspilot", style="bold")
-        for state, number in self._model.counts():
-            style = f"not bold {self._colour(look.colour(state))}"
-            text.append(f"  {look.glyph(state)} {number} {state}", style=style)
-        if self._read_only:
-            text.append("  read-only", style=self._colour("warning"))
-        self._say(self._summary, text)
-        up, of = self._model.running()
-        site = Text(f"{up} of {plural(of, 'VM')} running" if of else "")
-        if sick := self._model.sick_nodes():
-            site.append(f"  {look.glyph('degraded')} {plural(sick, 'node')} not clean",
-                        style=self._colour("warning"))  # fmt: skip
-        self._say(self._site, site)
-        self._say(self._status, self._state_of_daemon())
+        self._say(self._summary, lines.summary(self._model, self._read_only, self._colour))
+        self._say(self._site, lines.site(self._model, self._colour))
+        if self._connected:
+            self._say(self._status, lines.daemon(self._model, time.time(), self._colour))
+        elif self._error:
+            self._say(self._status, Text("no daemon", style=self._colour("warning")))
 
     def _colour(self, name: str) -> str:
         return look.style(self.theme_variables.get(name, ""))
-
-    def _state_of_daemon(self) -> Text:
-        """Who is asked, how old its word is, what lies in the spool; amber when it is not well."""
-        status, warn = self._model.status(), self._colour("warning")
-        if not self._connected or status is None:
-            return Text("no daemon" if self._error else "", style=warn)
-        poll, spool, text = status["poll"], status["spool"], Text()
-        ago = f"{format_duration(time.time() - seconds_of(poll['at']))} ago" if poll.get("at") else "not yet"  # fmt: skip  # noqa: E501
-        failing = poll.get("ok") is False
-        text.append(f"{status['lrm']} asked {ago}", style=warn if failing else "")
-        if failing:
-            text.append(f", failing: {poll.get('text', '')}", style=warn)
-        if backlog := spool.get("backlog"):
-            text.append(f"  spool {backlog} behind")
-        if bad := spool.get("bad"):
-            text.append(f"  {bad} refused", style=warn)
-        if spool.get("text"):
-            text.append(f"  spool: {spool['text']}", style=warn)
-        return text
 
     @on(TreeTable.Moved)
     def _moved(self) -> None:
@@ -324,6 +298,8 @@ class WspilotApp(App[None]):
 
     def action_help(self) -> None:
         """The keys."""
+        from wspilot.tui.screens.help import Help
+
         self.push_screen(Help(one for one in self.BINDINGS if isinstance(one, Binding)))
 
     def action_next_theme(self) -> None:
@@ -336,6 +312,8 @@ class WspilotApp(App[None]):
     @work(exit_on_error=False)
     async def action_deploy(self) -> None:
         """Choose an ensemble, deploy it, and stand on it."""
+        from wspilot.tui.screens.deploy import Deploy
+
         made = await self.push_screen_wait(Deploy(self._source))
         if made is not None:
             self.notify("Deployed: it comes up here.", markup=False)
@@ -352,6 +330,8 @@ class WspilotApp(App[None]):
 
     @work(exit_on_error=False)
     async def _destroy(self, loss: Loss) -> None:
+        from wspilot.tui.screens.confirm import Confirm
+
         if not await self.push_screen_wait(Confirm(loss)):
             return
         try:
@@ -374,6 +354,8 @@ class WspilotApp(App[None]):
             return None
         if not vms and not key.startswith("workspaces/"):
             return None
+        from wspilot.tui.screens.confirm import Loss
+
         left, _ = left_of(ws, time.time())
         names = ", ".join(f"{vm['group']}/{vm['index']}" for vm in vms[:8])
         names += ", ..." if len(vms) > 8 else ""
