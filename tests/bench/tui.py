@@ -49,9 +49,9 @@ BARE = _FRAME.format(
     begun="{begun}",
 )
 OURS = _FRAME.format(
-    make="from wspilot.tui.app import WspilotApp\nfrom wspilot.tui.demo import DemoSource",
+    make="from pathlib import Path\nfrom wspilot.tui.app import ClientSource, WspilotApp",
     base="WspilotApp",
-    args="DemoSource()",
+    args="ClientSource(Path('nowhere'))",
     begun="{begun}",
 )
 
