@@ -321,15 +321,17 @@ class ServiceApi:
         return ws, members
 
     def _find_workspace(self, word: str) -> Workspace:
+        exact = self._service.books.workspace(word)
+        if exact is not None:  # before any name: what is sent by id must hit what it was meant for
+            return exact
         found = list(self._service.books.workspaces())
         named = [ws for ws in found if ws.name == word]
         open_ = [ws for ws in named if ws.state is not WorkspaceState.ENDED]
         if open_ or named:
             return max(open_ or named, key=lambda ws: ws.created)
         prefixed = [ws for ws in found if word and ws.id.startswith(word)]
-        exact = [ws for ws in prefixed if ws.id == word]
-        if len(exact or prefixed) == 1:
-            return (exact or prefixed)[0]
+        if len(prefixed) == 1:
+            return prefixed[0]
         if prefixed:
             raise NotFound(
                 f"{clean(word, 60)!r} fits {len(prefixed)} workspaces",
