@@ -171,6 +171,19 @@ class LeaseType:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """Why we are sure that something came back: who said so (`by`), when it was learned, in words.
+
+    `by` is `node`, `guardian`, `repair`, `reboot` (the node started anew), `lrm`, `daemon` (it was
+    never given out), or `person` (`nodes forget`).
+    """
+
+    at: float
+    by: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Nic:
     """One network interface as the service assigned it; `ip` without mask."""
 
@@ -251,6 +264,7 @@ class Vm:
     unproven: bool = False  # `ready = process`: only the process is known
     created: bool = False  # a create was sent: its end needs proof
     held: bool = True  # its addresses are not free yet
+    proof: Optional[Proof] = None  # why they are, once they are
     seen: float = 0.0  # when its state was last observed
     seen_by: str = ""  # and by whom: pilot8, guardian8, lrm, daemon
     progress: Optional[float] = None  # 0..1 in its phase, where that is known
@@ -306,6 +320,8 @@ class Slot:
     cancel_at: float = 0.0
     cancel_said: str = ""
     repair_of: str = ""  # a repair job's node
+    again: str = ""  # the slot that was asked for in its place
+    proof: Optional[Proof] = None  # that its job is over
     spans: tuple[Span, ...] = ()
 
 
@@ -329,6 +345,7 @@ class PilotRecord:
     lost: bool = False  # silent beyond the limit
     taken_mib: int = 0
     clean: Optional[bool] = None  # its last word: the node is as it was found
+    proof: Optional[Proof] = None  # who gave that word, and when
     cause: str = ""
     spans: tuple[Span, ...] = ()
 
@@ -367,6 +384,7 @@ class Node:
     kvm: Optional[bool] = None
     skew_s: Optional[float] = None
     seen: float = 0.0
+    owes: tuple[str, ...] = ()  # slots that ended without its word: it is dirty while there are any
     repair_tries: int = 0
     repair_at: float = 0.0
 

@@ -62,7 +62,7 @@ def _values(home: Path, verb: str, before: str, actions: list[argparse.Action]) 
         return map(str, option.choices or ())
     if verb in _NAMED:
         return _leases(home)
-    if verb == "nodes" and before == "forget":
+    if verb == "nodes" and before in ("forget", "repair"):
         return (str(one["name"]) for one in _ask(home, "nodes"))
     plain = next((act for act in actions if not act.option_strings and act.choices), None)
     return map(str, plain.choices or ()) if plain is not None else ()

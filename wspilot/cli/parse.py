@@ -72,7 +72,10 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--config", metavar="FILE", help="of this file, not of the running daemon")
     one = verbs.add_parser("nodes", parents=[common], help="nodes, or vouch for one")
     one.add_argument(
-        "act", nargs="?", choices=["forget"], help="forget: you vouch that it is clean"
+        "act",
+        nargs="?",
+        choices=["forget", "repair"],
+        help="forget: you vouch that it is clean; repair: send its repair job now",
     )
     one.add_argument("node", nargs="?")
     one = verbs.add_parser("list", parents=[common], help="workspaces")

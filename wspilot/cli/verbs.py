@@ -98,9 +98,9 @@ def _simple(noun: str, draw: Callable[[Any], str]) -> Verb:
 
 def _nodes(args: Args) -> int:
     if args.act and not args.node:
-        raise UsageError("nodes forget: which node?", "wspilot nodes forget NODE")
+        raise UsageError(f"nodes {args.act}: which node?", f"wspilot nodes {args.act} NODE")
     params = {"node": args.node, "token": os.urandom(16).hex()} if args.act else {}
-    doc = call(home_of(args), "forget" if args.act else "nodes", params)
+    doc = call(home_of(args), args.act or "nodes", params)
     return emit(args, doc, render.nodes(doc["nodes"], time.time()))
 
 

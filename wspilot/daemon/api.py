@@ -17,7 +17,7 @@ from typing import Any
 from wspilot import __version__, ensemble
 from wspilot.daemon import documents, slotfiles
 from wspilot.daemon.addresses import Pools
-from wspilot.daemon.core.events import Deploy, Destroy, Forget
+from wspilot.daemon.core.events import Deploy, Destroy, Forget, Repair
 from wspilot.daemon.core.turn import derive_id
 from wspilot.daemon.policy import SlotPlan, jobs_of, plan, walltime
 from wspilot.daemon.service import Listener, Service
@@ -50,6 +50,7 @@ class ServiceApi:
             "wait": self._wait,
             "destroy": self._destroy,
             "forget": self._forget,
+            "repair": self._repair,
             "config": self._config,
             "status": self._status,
             "stop": self._stop,
@@ -238,12 +239,22 @@ class ServiceApi:
         return self._turn("destroy", params, event, touched)
 
     async def _forget(self, params: Params, uid: int) -> dict[str, Any]:
+        self._turn("forget", params, Forget(self._known_node(params)), [])
+        return await self._nodes(params, uid)
+
+    async def _repair(self, params: Params, uid: int) -> dict[str, Any]:
+        node = self._known_node(params)
+        if node not in self._service.books.dirty_nodes:
+            raise Refused(f"{node} is not dirty: there is nothing to repair", "wspilot nodes")
+        self._turn("repair", params, Repair(node), [])
+        return await self._nodes(params, uid)
+
+    def _known_node(self, params: Params) -> str:
         node = _text(params, "node")
         known = [one.id for one in self._service.books.nodes()]
         if node not in known:
             raise NotFound(f"no node {clean(node, 80)!r}", did_you_mean(node, known))
-        self._turn("forget", params, Forget(node), [])
-        return await self._nodes(params, uid)
+        return node
 
     async def _stop(self, params: Params, uid: int) -> dict[str, Any]:
         self._service.stopping.set()
@@ -360,7 +371,11 @@ class ServiceApi:
         return documents.listing("workspaces", books, found)
 
     def _turn(
-        self, method: str, params: Params, event: Deploy | Destroy | Forget, ids: Iterable[str]
+        self,
+        method: str,
+        params: Params,
+        event: Deploy | Destroy | Forget | Repair,
+        ids: Iterable[str],
     ) -> dict[str, Any]:
         """Apply a user's request and its token in one commit. Raises Refused on a full disk."""
         service, token = self._service, params.get("token")

@@ -17,7 +17,7 @@ from wspilot.daemon.policy import SlotPlan, Walltime
 from wspilot.ensemble import Request
 from wspilot.images import Image
 from wspilot.messages import rfc3339
-from wspilot.model import EventRecord, Group, LrmView, Node, Slot, Span, Vm, Workspace
+from wspilot.model import EventRecord, Group, LrmView, Node, Proof, Slot, Span, Vm, Workspace
 
 Doc = dict[str, Any]
 SCHEMA = 1
@@ -113,6 +113,12 @@ def _span(span: Span) -> Doc:
             "clock": span.clock}  # fmt: skip
 
 
+def _proof(proof: Proof | None) -> Doc | None:
+    if proof is None:
+        return None
+    return {"at": rfc3339(proof.at), "by": proof.by, "text": proof.text}
+
+
 def _group(group: Group) -> Doc:
     return {
         "name": group.name, "type": group.type, "count": group.count, "min": group.min,
@@ -128,7 +134,8 @@ def _workspace(ws: Workspace) -> Doc:
         "outcome": ws.outcome.value if ws.outcome else None, "cause": ws.cause,
         "causes": list(ws.causes), "since": rfc3339(ws.since), "waits_for": ws.waits_for,
         "created": rfc3339(ws.created), "active_at": _time(ws.active_at), "ends": _time(ws.ends),
-        "lease_s": ws.lease_s, "groups": [_group(group) for group in ws.groups],
+        "lease_s": ws.lease_s, "rounds": ws.rounds,
+        "groups": [_group(group) for group in ws.groups],
         "vms": list(ws.vms), "slots": list(ws.slots),
     }  # fmt: skip
 
@@ -142,6 +149,7 @@ def _vm(vm: Vm) -> Doc:
         "unproven": vm.unproven, "progress": vm.progress, "cpus": vm.cpus,
         "memory_mib": vm.memory_mib, "nics": [asdict(nic) for nic in vm.nics],
         "spans": [_span(span) for span in vm.spans], "seen": _time(vm.seen), "seen_by": vm.seen_by,
+        "held": vm.held, "proof": _proof(vm.proof),
     }  # fmt: skip
 
 
@@ -156,7 +164,10 @@ def _slot(books: Books, slot: Slot) -> Doc:
         "causes": list(slot.causes), "nodes": [pilot.node for pilot in pilots],
         "count": slot.nodes, "ppn": slot.ppn, "memory_mib": slot.memory_mib,
         "walltime_s": slot.walltime_s, "job": slot.job, "lrm": _lrm(slot.lrm), "spans": spans,
-        "vms": list(slot.vms),
+        "vms": list(slot.vms), "repair_of": slot.repair_of, "again": slot.again,
+        "tries": slot.calls, "cancel_tries": slot.cancel_tries, "cancel_said": slot.cancel_said,
+        "unknown_nodes": [pilot.node for pilot in pilots if pilot.lost],
+        "proof": _proof(slot.proof),
     }  # fmt: skip
 
 
@@ -169,7 +180,9 @@ def _node(node: Node) -> Doc:
         "id": node.id, "name": node.id, "state": node.state.value, "since": rfc3339(node.since),
         "cause": node.cause, "slots": list(node.slots), "cpus": node.cpus,
         "memory_mib": node.memory_mib, "taken_mib": node.taken_mib, "kvm": node.kvm,
-        "skew_s": node.skew_s, "seen": _time(node.seen),
+        "skew_s": node.skew_s, "seen": _time(node.seen), "owes": list(node.owes),
+        "repair_tries": node.repair_tries,
+        "repair_at": _time(node.repair_at) if node.owes else None,
     }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from wspilot.daemon.core.slots import job_name
 from wspilot.daemon.lrm.base import Answer, Command, Result, Verdict
 from wspilot.errors import WspilotError
 from wspilot.messages import CMD, Order, Verb, cmd_dir, rfc3339, seal
-from wspilot.model import NodeState, PendingOrder
+from wspilot.model import PendingOrder, Slot
 from wspilot.nodecode import node_zipapp
 from wspilot.text import clean
 
@@ -162,17 +162,25 @@ class Effects:
             text = clean(f"the slot's files could not be written: {error}", 300)
             service.post(Submitted(slot.id, effect.calls, Answer(Verdict.RETRY, text=text)))
             return
-        exclude = tuple(node.id for node in service.books.nodes() if node.state is NodeState.DIRTY)
-        request = slotfiles.job_request(slot, job_name(slot.id, effect.calls), place, exclude)
-        result = await self._run(service.driver.submit(request), slot.id)
-        service.post(Submitted(slot.id, effect.calls, service.driver.submitted(result)))
+        dirty = () if slot.repair_of else tuple(sorted(service.books.dirty_nodes))
+        answer = await self._ask(slot, place, dirty)
+        if answer.verdict is Verdict.REFUSED and dirty:
+            # Without its dirty nodes the site may be too small: then a pilot that lands on one
+            # repairs it first (DESIGN.md section 8).
+            answer = await self._ask(slot, place, ())
+        service.post(Submitted(slot.id, effect.calls, answer))
+
+    async def _ask(self, slot: Slot, place: Path, exclude: tuple[str, ...]) -> Answer:
+        service = self._service
+        request = slotfiles.job_request(slot, job_name(slot.id, slot.calls), place, exclude)
+        return service.driver.submitted(await self._run(service.driver.submit(request), slot.id))
 
     def write_slot(self, id: str) -> Path:
         """Write slots/<slot>/ and make sure that the node code is there. Blocks."""
         service = self._service
         slot = service.books.slot(id)
         ws = service.books.workspace(slot.workspace) if slot else None
-        if slot is None or ws is None:
+        if slot is None or (ws is None and not slot.repair_of):
             raise WspilotError(f"slot {id} is not on the books")
         zipapp = self._node_code()
         place = service.spool.root / "slots" / id

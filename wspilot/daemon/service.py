@@ -388,7 +388,7 @@ class Service:
             self._quietly([Tick()])
             if self._unposted:
                 self.post(Tick())
-            busy = self.books.open_workspaces or self._listeners
+            busy = self.books.open_workspaces or self.books.open_slots or self._listeners
             idle_since = time.monotonic() if busy else idle_since
             limit = self.site.idle_exit_s
             if limit is not None and time.monotonic() - idle_since > limit:

@@ -42,22 +42,29 @@ def launch_argv(site: Site, spool: Path, zipapp: Path, slot: str) -> tuple[str, 
 
 
 def pilot_settings(
-    site: Site, driver: Driver, ws: Workspace, slot: Slot, secret: bytes, nodes: Iterable[Node]
+    site: Site,
+    driver: Driver,
+    ws: Workspace | None,
+    slot: Slot,
+    secret: bytes,
+    nodes: Iterable[Node],
 ) -> dict[str, object]:
-    """The content of pilot.json. The workspace key is the same in all slots of a workspace.
+    """The content of pilot.json. The workspace key is the same in all slots of a workspace; a
+    repair job has no workspace.
 
     What earlier leases learned of KVM on each node goes along, by boot id: a probe may take 3 s.
     """
     budget = site.budget
-    gather = budget.gather_s if len(ws.slots) > 1 else 0
+    gather = budget.gather_s if ws and len(ws.slots) > 1 else 0
+    of = ws.id if ws else ""
     return {
         "v": 1,
         "slot": slot.id,
-        "workspace": ws.id,
+        "workspace": of,
         "nodes": slot.nodes,
-        "pack": any(group.placement == "pack" for group in ws.groups),
+        "pack": any(group.placement == "pack" for group in ws.groups) if ws else True,
         "memory_mib": slot.memory_mib,
-        "lease_s": ws.lease_s,
+        "lease_s": ws.lease_s if ws else slot.walltime_s,
         "walltime_s": slot.walltime_s,
         "budget": {
             "launch": budget.launch_s,
@@ -82,7 +89,7 @@ def pilot_settings(
         "allow_root": site.allow_root or site.lrm == "local",
         "guardian": site.guardian,
         "node_python": site.node_python or sys.executable,
-        "workspace_key": hmac.new(secret, b"workspace\0" + ws.id.encode(), "sha256").hexdigest(),
+        "workspace_key": hmac.new(secret, b"workspace\0" + of.encode(), "sha256").hexdigest(),
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
         "lrm": site.lrm,

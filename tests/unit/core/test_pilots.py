@@ -171,15 +171,6 @@ def test_several_slots_create_nothing_before_all_are_ready() -> None:
     assert len(d.orders("create")) == 2
 
 
-def test_a_sister_that_never_comes_ends_the_wait_after_gather() -> None:
-    d = Dialogue(2, slots=2)
-    for n, slot in enumerate(d.slots):
-        d.accept(slot, f"{n}.srv")
-    d.start("n1", slot=d.slots[0])
-    d.later(601)
-    assert d.ws.state is W.ENDING and "within 600 s" in d.ws.cause
-
-
 def test_the_lease_ends_by_time_even_when_the_pilot_says_nothing() -> None:
     d = Dialogue(lease_s=100)
     d.run("n1")

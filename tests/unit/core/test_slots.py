@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.core.dialogue import OWNER, Dialogue, uuid
-from wspilot.daemon.core.events import Cancel, Claim, CloseSlot, Poll, Recovered, Submit
+from wspilot.daemon.core.events import Cancel, Claim, CloseSlot, Heard, Poll, Recovered, Submit
 from wspilot.daemon.lrm.base import Job, JobState, Verdict
-from wspilot.messages import Kind
+from wspilot.messages import Kind, Notification, rfc3339
 from wspilot.model import NodeState, Outcome, SlotState, VmState, WorkspaceState
 
 S, W = SlotState, WorkspaceState
@@ -320,9 +320,9 @@ def test_a_started_from_another_boot_frees_withheld_addresses() -> None:
     e = Dialogue()
     e.books = d.books
     e.books.put(replace(e.slot, id="other000", state=S.QUEUED, pilots=(), vms=()))
-    slot = e.books.slot("other000")
-    e.hear(
-        "n1", Kind.STARTED, {"boot_id": "another", "age_s": 0}, slot=slot, seq=d.seq[uuid("n1")] + 1
-    )
+    e.now = d.now + 60
+    note = Notification("other000", "n1", uuid("later"), 1, 1, Kind.STARTED, rfc3339(e.now), 1.0,
+                        {"boot_id": "another", "age_s": 0})  # fmt: skip
+    e.say(Heard(note))
     assert not e.books.held
     assert d.vms[0].state in (VmState.FAILED, VmState.TERMINATED)

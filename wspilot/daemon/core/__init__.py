@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from wspilot.daemon.core import endings, leases, pilots, slots
+from wspilot.daemon.core import endings, leases, pilots, repairs, slots
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import (
     Cancel,
@@ -27,6 +27,7 @@ from wspilot.daemon.core.events import (
     Polled,
     Ran,
     Recovered,
+    Repair,
     Send,
     Submitted,
     Tick,
@@ -81,6 +82,8 @@ def _apply(turn: Turn, event: Event) -> bool:
         leases.destroy(turn, event)
     elif isinstance(event, Forget):
         leases.forget(turn, event)
+    elif isinstance(event, Repair):
+        repairs.soon(turn, event.node)
     elif isinstance(event, Recovered):
         _recover(turn)
     return True

@@ -49,6 +49,9 @@ class Books:
         self.open_workspaces: set[str] = set()
         self.held: dict[str, str] = {}  # ip -> VM id
         self.orders_of: dict[str, set[str]] = {}  # pilot -> command ids
+        self.unproved: dict[str, set[str]] = {}  # node -> pilots whose node has not come back
+        self.dirty_nodes: set[str] = set()
+        self.repairs: dict[str, set[str]] = {}  # node -> its open repair slot
         self.last_event = 0
         self.listened = 0.0
         self.heard_at: dict[str, float] = {}
@@ -126,6 +129,15 @@ class Books:
         table = self._tables["slots"]
         return [table[id] for id in workspace.slots if id in table]
 
+    def current_slots(self, workspace: Workspace) -> list[Slot]:
+        """The slots that its VMs stand on: without those that another was asked for in place of."""
+        return [slot for slot in self.slots_of(workspace) if not slot.again]
+
+    def unproved_on(self, node: str) -> list[PilotRecord]:
+        """Pilots of first epochs of whose end on that node nobody has given proof."""
+        table = self._tables["pilots"]
+        return [table[id] for id in sorted(self.unproved.get(node, ()))]
+
     def pilots_of(self, slot: Slot) -> list[PilotRecord]:
         """The pilots of the slot's first epoch."""
         table = self._tables["pilots"]
@@ -194,7 +206,10 @@ class Books:
 
     def _index(self, table: str, record: Record, there: bool) -> None:
         if table == "slots":
-            _member(self.open_slots, record.id, there and record.state not in FINAL_SLOT)
+            open_ = there and record.state not in FINAL_SLOT
+            _member(self.open_slots, record.id, open_)
+            if record.repair_of:
+                _member(self.repairs.setdefault(record.repair_of, set()), record.id, open_)
         elif table == "workspaces":
             open_ = there and record.state is not WorkspaceState.ENDED
             _member(self.open_workspaces, record.id, open_)
@@ -202,6 +217,11 @@ class Books:
             _member(self.orders_of.setdefault(record.pilot, set()), record.id, there)
         elif table == "events":
             self.last_event = max(self.last_event, int(record.id))
+        elif table == "pilots":
+            open_ = there and record.clean is not True and record.epoch == 1 and not record.of
+            _member(self.unproved.setdefault(record.node, set()), record.id, open_)
+        elif table == "nodes":
+            _member(self.dirty_nodes, record.id, there and bool(record.owes))
         elif table == "vms":
             self._index_addresses(record, there)
 

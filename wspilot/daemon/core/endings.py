@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wspilot.daemon.core import nodes, vms
 from wspilot.daemon.core.events import Cancel, Cancelled, Claim, Claimed, CloseSlot, Poll
+from wspilot.daemon.core.nodes import SPOKEN
 from wspilot.daemon.core.orders import send_release
 from wspilot.daemon.core.turn import Turn
 from wspilot.daemon.lrm.base import Verdict
 from wspilot.model import (
     FINAL_SLOT,
-    NodeState,
     PendingOrder,
-    PilotRecord,
     Slot,
     SlotState,
     VmState,
 )
 
 S = SlotState
-SPOKEN = frozenset({"released", "failed"})  # a pilot's last words
 
 
 def let_go(turn: Turn, slot: Slot) -> None:
@@ -144,7 +143,7 @@ def _write_off(turn: Turn, slot: Slot, cause: str) -> None:
     spoken = {pilot.node for pilot in turn.books.pilots_of(slot) if pilot.state in SPOKEN}
     silent = {pilot.node for pilot in turn.books.pilots_of(slot)} | set(slot.lrm.hosts)
     for node in sorted(silent - spoken):
-        turn.node(node, NodeState.DIRTY, cause=f"slot {slot.id} ended without this node's word")
+        nodes.owe(turn, slot, node, f"slot {slot.id} ended without this node's word")
     close(turn, replace(slot, cause=cause), S.FAILED)
 
 
@@ -159,7 +158,8 @@ def settle_slot(turn: Turn, slot: Slot) -> None:
         return
     causes = tuple(f"{pilot.node}: {pilot.cause}" for pilot in pilots if pilot.cause)
     slot = replace(slot, causes=slot.causes or causes)
-    if not slot.cause:
+    given_back = slot.again and all(pilot.state == "released" for pilot in pilots)
+    if not slot.cause or given_back:
         close(turn, slot, S.RELEASED)
     else:
         preempted = any(pilot.facts.get("preempted") for pilot in pilots)
@@ -177,27 +177,27 @@ def close(turn: Turn, slot: Slot, state: SlotState) -> None:
     proved = all(pilot.clean for pilot in pilots) and (
         bool(slot.claimed) or all_spoke(turn, slot) or not slot.asked
     )
-    slot = turn.slot(slot, state)
+    slot = turn.slot(slot, state, proof=turn.proof(*_why(turn, slot)))
     for pilot in pilots:
         for id in sorted(turn.books.orders_of.get(pilot.id, ())):
             turn.books.drop(PendingOrder, id)
-        _leave_node(turn, slot, pilot)
+        nodes.leave(turn, slot, pilot)
+    if slot.repair_of:
+        nodes.repaired(turn, slot)
     for id in slot.vms:
         _settle_vm(turn, slot, id)
     turn.do(CloseSlot(slot.id, proved, tuple((pilot.node, pilot.id) for pilot in pilots)))
 
 
-def _leave_node(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
-    node = turn.books.node(pilot.node)
-    if node is None:
-        return
-    slots = tuple(id for id in node.slots if id != slot.id)
-    state = node.state
-    if not pilot.clean:
-        state = NodeState.DIRTY
-    elif state is NodeState.IN_USE and not slots:
-        state = NodeState.CLEAN
-    turn.node(node.id, state, slots=slots, taken_mib=0 if not slots else node.taken_mib)
+def _why(turn: Turn, slot: Slot) -> tuple[str, str]:
+    """Who says that the slot's job is over, and how."""
+    if not slot.asked:
+        return "daemon", "no job was ever asked for"
+    if slot.lrm.state == "gone":
+        return "lrm", slot.lrm.reason
+    if not slot.job:
+        return "lrm", f"the batch system has no job of this slot after {slot.calls} tries"
+    return "daemon", "closed without the batch system's word"
 
 
 def _settle_vm(turn: Turn, slot: Slot, id: str) -> None:
@@ -211,6 +211,10 @@ def _settle_vm(turn: Turn, slot: Slot, id: str) -> None:
         state = VmState.FAILED if slot.state is S.FAILED else VmState.TERMINATED
         if vm.state is VmState.FAILED or vm.wanted == "gone":
             state = VmState.TERMINATED if vm.wanted == "gone" else vm.state
-        turn.vm(vm, state, "daemon", held=False, cause=cause)
+        if not vm.created:
+            vms.nothing_made(turn, vm, state, cause)
+        else:
+            proof = vm.proof or (pilot.proof if pilot else None)
+            turn.vm(vm, state, "daemon", held=False, cause=cause, proof=proof)
     else:
         turn.vm(vm, VmState.FAILED, "daemon", cause=cause or "its node never said that it is gone")

@@ -50,6 +50,13 @@ class Forget:
 
 
 @dataclass(frozen=True)
+class Repair:
+    """A person asks for a dirty node's repair job now."""
+
+    node: str
+
+
+@dataclass(frozen=True)
 class Submitted:
     """What came of a slot's qsub number `calls`."""
 
@@ -123,6 +130,7 @@ Event = Union[
     Deploy,
     Destroy,
     Forget,
+    Repair,
     Submitted,
     Polled,
     Cancelled,

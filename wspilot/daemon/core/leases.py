@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wspilot.daemon.core import endings, slots, vms
+from wspilot.daemon.core import endings, nodes, rounds, slots, vms
 from wspilot.daemon.core.events import Deploy, Destroy, Forget, Wipe
 from wspilot.daemon.core.orders import send
 from wspilot.daemon.core.turn import Turn, derive_id, derive_uuid
 from wspilot.messages import Verb
 from wspilot.model import (
     FINAL_SLOT,
-    NodeState,
     Outcome,
     PilotRecord,
     Slot,
@@ -130,7 +129,7 @@ def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str) -> None:
             if vm.created:
                 turn.books.put(vm)
             else:
-                turn.vm(vm, V.TERMINATED, "daemon", held=False)
+                vms.nothing_made(turn, vm)
     for slot in turn.books.slots_of(ws):
         endings.let_go(turn, slot)
     turn.touched[ws.id] = None
@@ -152,9 +151,9 @@ def _abandon(turn: Turn, ws: Workspace) -> None:
 
 def forget(turn: Turn, event: Forget) -> None:
     """A person vouches for a node: it is clean, and addresses withheld because of it are free."""
-    turn.node(event.node, NodeState.CLEAN, cause="", slots=(), taken_mib=0)
-    turn.note("warning", "node", f"{event.node} was vouched for by a person", node=event.node)
-    vms.gone_with(turn, event.node, cause="its node was vouched for by a person")
+    for slot in nodes.vouched(turn, event.node):
+        endings.let_go(turn, slot)
+        endings.settle_slot(turn, turn.books.slot(slot.id) or slot)
 
 
 # -- what a workspace's parts make of it
@@ -170,7 +169,7 @@ def review(turn: Turn, id: str) -> None:
         return
     lost = [
         slot
-        for slot in turn.books.slots_of(ws)
+        for slot in turn.books.current_slots(ws)
         if slot.state in FINAL_SLOT or slot.state is S.RELEASING
     ]
     members = turn.books.vms_of(ws)
@@ -228,16 +227,17 @@ def _review_going(turn: Turn, ws: Workspace, members: list[Vm]) -> None:
         return
     if ws.active_at is not None:
         return  # a VM that restarts does not end an active lease
-    begun = [slot for slot in turn.books.slots_of(ws) if slot.pilots]
+    begun = [slot for slot in turn.books.current_slots(ws) if slot.pilots]
     state = W.PROVISIONING if begun else W.PENDING
     turn.workspace(ws, state, waits_for=_waiting(turn, ws, up, wanted))
 
 
 def _waiting(turn: Turn, ws: Workspace, up: list[Vm], wanted: list[Vm]) -> str:
-    unready = [slot for slot in turn.books.slots_of(ws) if slot.state is not S.READY]
+    current = turn.books.current_slots(ws)
+    unready = [slot for slot in current if slot.state is not S.READY]
     if unready:
         why = unready[0].waits_for or unready[0].state.value
-        return f"{len(unready)} of {len(ws.slots)} slots: {why}" if len(ws.slots) > 1 else why
+        return f"{len(unready)} of {len(current)} slots: {why}" if len(current) > 1 else why
     return f"{len(wanted) - len(up)} of {len(wanted)} VMs to be up"
 
 
@@ -274,30 +274,21 @@ def tick(turn: Turn) -> None:
             continue
         if ws.ends is not None and turn.now >= ws.ends:
             end(turn, ws, Outcome.OK, "")
-        elif _gather_over(turn, ws):
-            _roll_back(
-                turn,
-                ws,
-                f"not all slots were ready within {turn.rules.gather_s:g} s of the first",
-                [],
-            )
-
-
-def _gather_over(turn: Turn, ws: Workspace) -> bool:
-    if len(ws.slots) < 2 or ws.active_at is not None:
-        return False
-    states = turn.books.slots_of(ws)
-    first = min((slot.since for slot in states if slot.state is S.READY), default=turn.now)
-    unready = any(slot.state is not S.READY for slot in states)
-    return unready and turn.now - first > turn.rules.gather_s
+        elif cause := rounds.gather(turn, ws):
+            _roll_back(turn, ws, cause, [])
 
 
 def prune(turn: Turn) -> None:
     """Drop what ended longer ago than `keep`, unless an address or a node still hangs on it."""
     limit = turn.now - turn.rules.keep_s
+    owed = {id for node in turn.books.nodes() for id in node.owes}
     for ws in turn.books.workspaces():
-        if ws.state is W.ENDED and ws.since < limit:
+        if ws.state is W.ENDED and ws.since < limit and not owed & set(ws.slots):
             _drop(turn, ws)
+    for slot in list(turn.books.slots()):
+        over = slot.state in FINAL_SLOT and slot.since < limit and slot.id not in owed
+        if not slot.workspace and over:
+            _drop_slot(turn, slot)
     for token in turn.books.tokens():
         if token.at < limit:
             turn.books.drop(TokenRecord, token.id)
@@ -307,10 +298,14 @@ def _drop(turn: Turn, ws: Workspace) -> None:
     if any(vm.held for vm in turn.books.vms_of(ws)):
         return
     for slot in turn.books.slots_of(ws):
-        for pilot in slot.pilots:
-            turn.books.drop(PilotRecord, pilot)
-        turn.books.drop(Slot, slot.id)
-        turn.do(Wipe(slot.id))
+        _drop_slot(turn, slot)
     for vm in ws.vms:
         turn.books.drop(Vm, vm)
     turn.books.drop(Workspace, ws.id)
+
+
+def _drop_slot(turn: Turn, slot: Slot) -> None:
+    for pilot in slot.pilots:
+        turn.books.drop(PilotRecord, pilot)
+    turn.books.drop(Slot, slot.id)
+    turn.do(Wipe(slot.id))

@@ -6,18 +6,18 @@ acknowledged and ignored (PROTOCOLS.md section 1). `hear` answers False when the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wspilot.daemon.core import endings
+from wspilot.daemon.core import endings, nodes, rounds
+from wspilot.daemon.core.nodes import SPOKEN, better_skew, number
 from wspilot.daemon.core.orders import send_release, withdraw
 from wspilot.daemon.core.turn import Turn
-from wspilot.daemon.core.vms import apply_report, assign, gone_with
-from wspilot.messages import URGENT, Kind, Notification, parse_rfc3339
+from wspilot.daemon.core.vms import apply_report, assign
+from wspilot.messages import URGENT, Kind, Notification
 from wspilot.model import (
     FINAL_SLOT,
-    NodeState,
     PilotRecord,
     Slot,
     SlotState,
@@ -50,10 +50,12 @@ def hear(turn: Turn, note: Notification) -> bool:
     if note.seq > pilot.seq + 1 and note.kind not in URGENT and not _gap_over(turn, pilot, note):
         return False
     turn.books.put(replace(pilot, seq=note.seq, gap_since=0.0, gap_scans=0))
+    if pilot.state in SPOKEN:
+        return True  # its last word has overtaken this one
     pilot = _alive(turn, turn.books.pilot(pilot.id) or pilot)
-    _better_skew(turn, pilot, note)
+    better_skew(turn, pilot, note)
     if note.epoch != 1:
-        _other_epoch(turn, slot, pilot, note)
+        _other_epoch(turn, slot, note)
     elif note.of:
         _guardian(turn, slot, note)
     else:
@@ -90,7 +92,7 @@ def _alive(turn: Turn, pilot: PilotRecord) -> PilotRecord:
 
 def _back(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
     """A silent pilot speaks again: the slot is what its pilots are; VMs follow by heartbeat."""
-    turn.node(pilot.node, NodeState.IN_USE, cause="")
+    nodes.settle(turn, pilot.node)
     pilots = turn.books.pilots_of(slot)
     if slot.state is not S.UNKNOWN or any(other.lost for other in pilots):
         return
@@ -99,8 +101,8 @@ def _back(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
     turn.slot(slot, state, cause="")
 
 
-def _other_epoch(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    """A second start of the slot's job: it moves nothing; it is shown."""
+def _other_epoch(turn: Turn, slot: Slot, note: Notification) -> None:
+    """A second start of the slot's job moves nothing; what it found on its node is proof."""
     cause = clean(str(note.data.get("cause", "")), 300)
     turn.note(
         "warning",
@@ -111,18 +113,49 @@ def _other_epoch(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification)
         slot=slot.id,
         node=note.node,
     )
+    if note.kind in (Kind.FAILED, Kind.RELEASED) and note.data.get("clean"):
+        proved = nodes.found_clean(turn, slot, note.node, "repair", note.data, epoch=note.epoch)
+        _settle(turn, proved)
 
 
 def _guardian(turn: Turn, slot: Slot, note: Notification) -> None:
     """The pilot is gone and its guardian speaks for the node."""
     pilot = turn.books.pilot(note.of or "")
-    if pilot is None or pilot.slot != slot.id:
+    if pilot is None:  # its own first word is still under way: the last one came first
+        pilot = PilotRecord(note.of or "", slot.id, note.node, note.epoch)
+    if pilot.slot != slot.id or pilot.clean:
         return
-    pilot = _alive(turn, pilot)
     if note.kind in (Kind.FAILED, Kind.RELEASED):
-        _last_word(turn, slot, pilot, note)
-    elif note.kind in (Kind.KILLED, Kind.PREEMPTED, Kind.LOG):
-        _HANDLERS[note.kind](turn, slot, pilot, note)
+        _overlap(turn, slot, note)
+        _last_word(turn, slot, _alive(turn, pilot), note)
+    elif note.kind in (Kind.KILLED, Kind.PREEMPTED, Kind.LOG) and pilot.state not in SPOKEN:
+        _HANDLERS[note.kind](turn, slot, _alive(turn, pilot), note)
+
+
+def _overlap(turn: Turn, slot: Slot, note: Notification) -> None:
+    """How long a job that came next may have shared the node with what we had there."""
+    seconds = number(note.data, "undone_after_s")
+    if seconds:
+        turn.note(
+            "warning",
+            "node",
+            f"{note.node} was whole again {seconds:.2f} s after its pilot had gone",
+            workspace=slot.workspace,
+            slot=slot.id,
+            node=note.node,
+            data={"undone_after_s": seconds},
+        )
+
+
+def _settle(turn: Turn, slots: Iterable[Slot]) -> None:
+    """Somebody else has spoken for pilots of these slots: what was waited for may be complete."""
+    for slot in slots:
+        slot = turn.books.slot(slot.id) or slot
+        if slot.wanted == "held":
+            pilots = turn.books.pilots_of(slot)
+            cause = next((one.cause for one in pilots if one.cause), "its node was given up")
+            endings.let_go(turn, turn.slot(slot, slot.state, cause=slot.cause or cause))
+        endings.settle_slot(turn, turn.books.slot(slot.id) or slot)
 
 
 # -- one function a kind
@@ -130,20 +163,19 @@ def _guardian(turn: Turn, slot: Slot, note: Notification) -> None:
 
 def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
     facts = dict(note.data)
-    age = _number(facts, "age_s")
+    age = number(facts, "age_s")
+    launched = turn.now - age
     pilot = replace(
         pilot,
         state="reserving",
         boot_id=clean(str(facts.get("boot_id", "")), 64),
         facts=facts,
-        spans=(Span("pilot", turn.now - age, age, "node"),),
+        spans=(Span("pilot", launched, age, "node"),),
     )
     turn.books.put(pilot)
-    _arrive(turn, slot, pilot, note)
     first = not slot.pilots
     slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))
     if first:
-        launched = turn.now - age
         spans = tuple(
             _closed(span, launched) if span.name == "lrm" else span for span in slot.spans
         )
@@ -155,56 +187,26 @@ def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> 
             cause="",
             waits_for="the nodes to be made ready",
         )
+    _settle(turn, nodes.rebooted(turn, slot, pilot.node, pilot.boot_id))
+    nodes.arrive(turn, slot, pilot, note)
     if slot.wanted == "released" or slot.state in FINAL_SLOT:
         send_release(turn, slot, pilot)
+    else:
+        rounds.doubled(turn, slot, pilot)
 
 
 def _closed(span: Span, end: float) -> Span:
     return span if span.seconds is not None else replace(span, seconds=max(0.0, end - span.start))
 
 
-def _arrive(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    """Node facts; another boot id proves that what ran there before is gone."""
-    known = turn.books.node(pilot.node)
-    if known and known.boot_id and pilot.boot_id and known.boot_id != pilot.boot_id:
-        gone_with(turn, pilot.node, before=slot.id, cause="the node was rebooted")
-        known = turn.node(pilot.node, NodeState.CLEAN, cause="")
-    busy = known.state if known and known.state is NodeState.DIRTY else NodeState.IN_USE
-    slots_here = tuple(dict.fromkeys((*(known.slots if known else ()), slot.id)))
-    turn.node(
-        pilot.node,
-        busy,
-        slots=slots_here,
-        boot_id=pilot.boot_id,
-        cpus=int(_number(note.data, "cpus")),
-        memory_mib=int(_number(note.data, "memory_mib")),
-        skew_s=_skew(turn, note),
-    )
-
-
-def _skew(turn: Turn, note: Notification) -> float | None:
-    """How far the node's clock is off, delivery included: shown, and nothing is decided by it."""
-    try:
-        return round(parse_rfc3339(note.time) - turn.now, 3)
-    except ValueError:
-        return None
-
-
-def _better_skew(turn: Turn, pilot: PilotRecord, note: Notification) -> None:
-    """A message can only be late, so the one that seems latest-written tells the skew best."""
-    node, skew = turn.books.node(pilot.node), _skew(turn, note)
-    if node is None or skew is None or node.boot_id != pilot.boot_id:
-        return
-    if node.skew_s is None or skew > node.skew_s + 0.05:
-        turn.node(node.id, skew_s=skew)
-
-
 def _reserved(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    taken = int(_number(note.data, "taken_mib"))
+    taken = int(number(note.data, "taken_mib"))
     spans = (*pilot.spans, *_spans(note.data))
     turn.books.put(replace(pilot, state="ready", taken_mib=taken, spans=spans))
     kvm = note.data.get("kvm")
     turn.node(pilot.node, taken_mib=taken, kvm=kvm if isinstance(kvm, bool) else None)
+    if note.data.get("node_clean"):
+        _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
     slot = turn.books.slot(slot.id) or slot
     ready = [other for other in turn.books.pilots_of(slot) if other.state == "ready"]
     if len(ready) >= slot.nodes and slot.state in (S.RESERVING, S.STARTING, S.UNKNOWN):
@@ -277,13 +279,15 @@ def _killed(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> N
     for id in ids if isinstance(ids, list) else ():
         vm = turn.books.vm(str(id))
         if vm is not None and vm.pilot == pilot.id:
-            turn.vm(vm, VmState.TERMINATED, pilot.id[:8], cause=vm.cause or cause, held=False)
+            proof = turn.proof("guardian" if note.of else "node", f"{pilot.node} said killed")
+            turn.vm(vm, VmState.TERMINATED, pilot.id[:8], cause=vm.cause or cause, held=False,
+                    proof=proof)  # fmt: skip
 
 
 def _releasing(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
     cause = clean(str(note.data.get("cause", "")), 300)
     turn.books.put(replace(pilot, state="releasing"))
-    early = slot.wanted == "held" and not note.data.get("over")
+    early = slot.wanted == "held" and not note.data.get("over") and not slot.repair_of
     turn.slot(
         slot,
         S.RELEASING,
@@ -304,37 +308,43 @@ def _releasing(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -
 def _last_word(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
     """`released` or `failed`: what the node says about itself is the proof."""
     released = note.kind is Kind.RELEASED
-    clean_node = released or bool(note.data.get("clean"))
+    came_back = released or bool(note.data.get("clean"))
     cause = clean(str(note.data.get("cause", "")), 500)
-    causes = note.data.get("causes")
     pilot = replace(
         pilot,
         state=note.kind.value,
-        clean=clean_node,
-        taken_mib=0 if clean_node else pilot.taken_mib,
+        clean=came_back,
         cause=pilot.cause or ("" if released and not note.of else cause),
         spans=(*pilot.spans, *_spans(note.data)),
     )
     turn.books.put(pilot)
-    if clean_node:
-        turn.node(pilot.node, taken_mib=0)
-        gone_with(turn, pilot.node, of=pilot.id, cause=cause)
-    else:
-        turn.node(pilot.node, NodeState.DIRTY, cause=cause)
-    slot = turn.books.slot(slot.id) or slot
     if pilot.id not in slot.pilots:
         slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))
+    if came_back:
+        by = "guardian" if note.of else "node"
+        nodes.prove(turn, pilot, by, f"{pilot.node} said {note.kind.value}", cause=cause)
+        if slot.repair_of or note.data.get("node_clean"):
+            _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
+    else:
+        nodes.owe(turn, slot, pilot.node, cause)
+    slot = turn.books.slot(slot.id) or slot
     if not released and slot.wanted == "held":
-        chain = tuple(clean(str(item), 300) for item in causes) if isinstance(causes, list) else ()
-        slot = turn.slot(
-            slot,
-            slot.state,
-            cause=slot.cause or f"{pilot.node}: {cause}",
-            causes=slot.causes or chain[:8],
-        )
+        _failed(turn, slot, pilot, cause, note.data.get("causes"))
+    endings.settle_slot(turn, turn.books.slot(slot.id) or slot)
+    nodes.settle(turn, pilot.node)
+
+
+def _failed(turn: Turn, slot: Slot, pilot: PilotRecord, cause: str, causes: object) -> None:
+    """A slot that lost a node is let go; one that found its node dirty may be asked for again."""
+    chain = tuple(clean(str(item), 300) for item in causes) if isinstance(causes, list) else ()
+    slot = turn.slot(
+        slot,
+        slot.state,
+        cause=slot.cause or f"{pilot.node}: {cause}",
+        causes=slot.causes or chain[:8],
+    )
+    if not (cause.startswith("dirty") and rounds.again(turn, [slot], slot.cause)):
         endings.let_go(turn, slot)
-        slot = turn.books.slot(slot.id) or slot
-    endings.settle_slot(turn, slot)
 
 
 def _log(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
@@ -373,13 +383,6 @@ def _spans(data: Mapping[str, Any]) -> tuple[Span, ...]:
         return ()
 
 
-def _number(data: Mapping[str, Any], key: str) -> float:
-    value = data.get(key)
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e12:
-        return float(value)
-    return 0.0
-
-
 def _nothing(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
     """Words for a later capability (`context`)."""
 
@@ -406,7 +409,7 @@ def listened(turn: Turn, seconds: float) -> None:
     for id in sorted(turn.books.open_slots):
         slot = turn.books.slot(id)
         for pilot in turn.books.pilots_of(slot) if slot else ():
-            if pilot.lost or pilot.state in endings.SPOKEN:
+            if pilot.lost or pilot.state in SPOKEN:
                 continue
             heard = turn.books.heard_at.setdefault(pilot.id, turn.books.listened)
             if turn.books.listened - heard > turn.rules.silence_s:
@@ -419,7 +422,11 @@ def _silent(turn: Turn, pilot: PilotRecord) -> None:
     if slot is None:
         return
     cause = f"{pilot.node} has been silent for {turn.rules.silence_s:g} s"
-    turn.node(pilot.node, NodeState.UNKNOWN, cause=cause)
+    if slot.lrm.state == "suspended":
+        cause += " (the batch system has suspended its job)"
+    if pilot.node not in turn.books.dirty_nodes:
+        turn.node(pilot.node, cause=cause)
+    nodes.settle(turn, pilot.node)
     if slot.state is not S.UNKNOWN:
         turn.slot(slot, S.UNKNOWN, cause=slot.cause or cause)
     for id in slot.vms:

@@ -11,6 +11,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+from wspilot.daemon.core import repairs
 from wspilot.daemon.core.endings import all_spoke, fail, job_gone, let_go, press
 from wspilot.daemon.core.events import Cancel, Poll, Polled, Ran, Submit, Submitted
 from wspilot.daemon.core.turn import Turn
@@ -249,6 +250,8 @@ def _strays(turn: Turn, by_slot: dict[str, list[Job]]) -> None:
 
 def tick(turn: Turn) -> None:
     """What time alone decides about slots."""
+    for repair in repairs.tick(turn):
+        submit(turn, repair)
     for id in sorted(turn.books.open_slots):
         slot = turn.books.slot(id)
         if slot is None:

@@ -20,6 +20,7 @@ from wspilot.model import (
     EventRecord,
     Node,
     NodeState,
+    Proof,
     Slot,
     SlotState,
     Vm,
@@ -42,6 +43,8 @@ class Rules:
     stop_s: float = 15
     restore_s: float = 5
     gather_s: float = 600
+    rounds: int = 3  # how often slots of a workspace may be given back and asked for again
+    again_s: tuple[float, ...] = (30, 120, 300)  # ... and after which time
     silence_s: float = 90  # of good listings, before a pilot counts as silent
     gap_s: float = 30  # a missing seq is waited for this long ...
     gap_scans: int = 3  # ... and this many listings
@@ -50,6 +53,8 @@ class Rules:
     look_polls: int = 2  # good polls that must not show a lost submission before another
     look_gap_s: float = 10
     retry_s: tuple[float, ...] = (5, 15, 60, 300)  # back-off of submissions and cancellations
+    repair_s: tuple[float, ...] = (60, 300, 3600)  # between two repair jobs of one node
+    repair_wait_s: float = 600  # a repair job that waits longer is cancelled
     linger_s: float = 30  # a released slot's job may take this long to end by itself
     max_jobs: int = 200
     submit_gap_s: float = 0.0  # at least this long between two submissions
@@ -146,6 +151,10 @@ class Turn:
                 node=new.node,
             )
         return new
+
+    def proof(self, by: str, text: str) -> Proof:
+        """Why something is known to have come back, for the record that it concerns."""
+        return Proof(self.now, by, clean(text, 300))
 
     def workspace(self, ws: Workspace, state: WorkspaceState, **change: Any) -> Workspace:
         """Move a workspace."""

@@ -89,6 +89,7 @@ def apply_report(turn: Turn, slot: Slot, pilot: PilotRecord, report: VmReport) -
             pilot.id[:8],
             spans=spans,
             held=False,
+            proof=vm.proof or turn.proof("node", f"{pilot.node} said terminated"),
             cause=vm.cause or (cause if vm.wanted == "running" else ""),
         )
         return
@@ -119,24 +120,6 @@ def _merge(known: tuple[Span, ...], told: tuple[Span, ...], now: float) -> tuple
     return (*closed, *told)
 
 
-def gone_with(turn: Turn, node: str, *, cause: str, of: str = "", before: str = "") -> None:
-    """The node's word (or its reboot) proves that VMs are gone: their addresses are free.
-
-    `of` names one pilot's VMs; without it all of the node's, but those of slot `before`.
-    """
-    wanted = [turn.books.pilot(of)] if of else None
-    slot = turn.books.slot(wanted[0].slot) if wanted and wanted[0] else None
-    vms = [turn.books.vm(id) for id in slot.vms] if slot else list(turn.books.vms())
-    for vm in vms:
-        if vm is None or not vm.held or not vm.pilot:
-            continue
-        if vm.pilot == of or (not of and vm.node == node and vm.slot != before):
-            lost = vm.wanted == "running" and vm.state is not VmState.TERMINATED and not of
-            why = vm.cause or cause
-            state = VmState.FAILED if lost or vm.state is VmState.FAILED else VmState.TERMINATED
-            turn.vm(vm, state, node, cause=why, held=False)
-
-
 def destroy(turn: Turn, vm: Vm) -> None:
     """One VM shall end; confirmed when its node says so."""
     if vm.state is VmState.TERMINATED or vm.wanted == "gone":
@@ -144,10 +127,16 @@ def destroy(turn: Turn, vm: Vm) -> None:
     vm = replace(vm, wanted="gone")
     pilot = turn.books.pilot(vm.pilot) if vm.pilot else None
     if not vm.created or pilot is None:
-        turn.vm(vm, VmState.TERMINATED, "daemon", held=False)
+        nothing_made(turn, vm)
         return
     turn.vm(vm, vm.state, vm.seen_by, waits_for=f"{vm.node} to end it")
     send(turn, pilot, Verb.DESTROY, {"vm": vm.id, "grace_s": turn.rules.stop_s}, vm.id)
+
+
+def nothing_made(turn: Turn, vm: Vm, state: VmState = VmState.TERMINATED, cause: str = "") -> None:
+    """A VM for which no create was sent needs no proof (DESIGN.md section 5)."""
+    proof = vm.proof or turn.proof("daemon", "no create was ever sent for it")
+    turn.vm(vm, state, "daemon", held=False, proof=proof, cause=vm.cause or cause)
 
 
 def running(vm: Vm) -> bool:
