@@ -143,10 +143,34 @@ def slots(docs: Iterable[Mapping[str, Any]], now: float) -> str:
     rows = [
         (slot["id"], slot["state"], slot["job"] or "-", slot["lrm"]["state"] or "-",
          ",".join(slot["nodes"]) or f"{slot['count']} asked for", ago(slot["since"], now),
-         slot["cause"] or (f"waits for {slot['waits_for']}" if slot["waits_for"] else ""))
+         _slot_why(slot))
         for slot in docs
     ]  # fmt: skip
     return table(("SLOT", "STATE", "JOB", "LRM", "NODES", "SINCE", "WHY"), rows, "no slots")
+
+
+def _slot_why(slot: Mapping[str, Any]) -> str:
+    """All that a person should know of a slot beside its state."""
+    said = [slot["cause"], f"waits for {slot['waits_for']}" if slot["waits_for"] else ""]
+    if slot["repair_of"]:
+        said.insert(0, f"repairs {slot['repair_of']}")
+    if slot["again"]:
+        said.append(f"slot {slot['again']} was asked for in its place")
+    if slot["tries"] > 1:
+        said.append(f"{slot['tries']} tries to submit")
+    if slot["cancel_tries"] > 1:
+        said.append(f"{slot['cancel_tries']} tries of qdel")
+    return "; ".join(text for text in said if text)
+
+
+def _node_why(node: Mapping[str, Any], now: float) -> str:
+    said = [node["cause"]]
+    if node["owes"]:
+        said.append(f"owes its word for {len(node['owes'])} slots: {', '.join(node['owes'][:3])}")
+        if node["repair_at"] and node["state"] == "dirty":
+            due = left(node["repair_at"], now)
+            said.append(f"repair job {node['repair_tries'] + 1} in {due}")
+    return "; ".join(text for text in said if text)
 
 
 def nodes(docs: Iterable[Mapping[str, Any]], now: float) -> str:
@@ -156,7 +180,7 @@ def nodes(docs: Iterable[Mapping[str, Any]], now: float) -> str:
          format_size(node["memory_mib"]) if node["memory_mib"] else "-",
          {True: "yes", False: "no", None: "-"}[node["kvm"]],
          "-" if node["skew_s"] is None else f"{node['skew_s']:+.2f}", ago(node["seen"], now),
-         node["cause"])
+         _node_why(node, now))
         for node in docs
     ]  # fmt: skip
     return table(("NODE", "STATE", "CPUS", "MEMORY", "KVM", "SKEW", "SEEN", "WHY"), rows,

@@ -22,6 +22,8 @@ from wspilot.text import clean, format_duration, format_size
 TABLES = ("workspaces", "vms", "slots", "nodes", "events", "status")
 MAX_EVENTS = 1000
 SOON_S = 600.0  # a lease that ends within this is marked
+SICK = ("dirty", "unknown", "repairing")  # states of a node that an operator has to see
+SICK_NODES = "sick/nodes"  # the line that they hang below
 Doc = dict[str, Any]
 
 _RECORD: Doc = {"name": "", "state": "unknown", "wanted": "", "since": "", "waits_for": "",
@@ -33,9 +35,12 @@ DEFAULTS: Mapping[str, Doc] = {
             "node": "", "slot": "", "phase": "", "unproven": False, "progress": None, "nics": (),
             "spans": (), "seen": None, "seen_by": "", "cpus": 0, "memory_mib": 0},
     "slots": {**_RECORD, "workspace": "", "nodes": (), "count": 0, "ppn": 0, "memory_mib": 0,
-              "walltime_s": 0, "job": "", "spans": (), "vms": (),
+              "walltime_s": 0, "job": "", "spans": (), "vms": (), "repair_of": "", "again": "",
+              "tries": 0, "cancel_tries": 0, "cancel_said": "",
               "lrm": {"state": "", "raw": "", "reason": "", "at": None}},
-    "nodes": {**_RECORD, "slots": ()},
+    "nodes": {**_RECORD, "slots": (), "owes": (), "repair_tries": 0, "repair_at": None,
+              "cpus": 0, "memory_mib": 0, "taken_mib": 0, "kvm": None, "skew_s": None,
+              "boot_id": "", "seen": None},
     "events": {"at": "", "level": "info", "kind": "", "text": "", "workspace": "", "slot": "",
                "vm": "", "node": "", "data": {}},
     "status": {"lrm": "the batch system", "poll": {}, "spool": {}},
@@ -107,6 +112,8 @@ class LiveModel:
 
     def _moves(self, table: str, id: str, old: Doc | None, doc: Doc) -> bool:
         """Does this item change the order of the tree?"""
+        if table == "nodes":
+            return (old is not None and old["state"] in SICK) != (doc["state"] in SICK)
         if table not in ("workspaces", "vms", "slots"):
             return False
         if table == "workspaces" and doc["state"] == "ended" and id not in self._known:
@@ -134,6 +141,20 @@ class LiveModel:
             key=lambda ws: (ws["state"] != "ended", ws["created"]),
             reverse=True,
         )
+        living = [ws for ws in spaces if ws["state"] != "ended"]
+        yield from self._walk_leases(living)
+        yield from self._walk_sick()
+        yield from self._walk_leases(spaces[len(living) :])
+
+    def _walk_sick(self) -> Iterable[str]:
+        """Nodes that need somebody, between what lives and what has ended."""
+        sick = [node["id"] for node in self.items["nodes"].values() if node["state"] in SICK]
+        if sick:
+            yield SICK_NODES
+            if SICK_NODES not in self.folded:
+                yield from (f"nodes/{id}" for id in sorted(sick))
+
+    def _walk_leases(self, spaces: Iterable[Doc]) -> Iterable[str]:
         for ws in spaces:
             yield f"workspaces/{ws['id']}"
             if f"workspaces/{ws['id']}" in self.folded:
@@ -151,7 +172,7 @@ class LiveModel:
 
     def fold(self, key: str, folded: bool | None = None) -> None:
         """Fold or unfold (or turn over) a line that has others below it."""
-        if not key.startswith(("workspaces/", "groups/")):
+        if not key.startswith(("workspaces/", "groups/", SICK_NODES)):
             return
         fold = key not in self.folded if folded is None else folded
         (self.folded.add if fold else self.folded.discard)(key)
@@ -163,6 +184,8 @@ class LiveModel:
         doc = self.items.get(table, {}).get(id)
         if table == "groups":
             return f"workspaces/{id.split('/')[0]}"
+        if table == "nodes":
+            return SICK_NODES
         if doc is None or table == "workspaces":
             return None
         if table == "vms":
@@ -175,7 +198,7 @@ class LiveModel:
         if table in ("workspaces", "groups"):
             return self.items["workspaces"].get(id.split("/")[0])
         doc = self.items.get(table, {}).get(id)
-        return self.items["workspaces"].get(doc["workspace"]) if doc else None
+        return self.items["workspaces"].get(doc.get("workspace", "")) if doc else None
 
     def vms_of(self, key: str) -> list[Doc]:
         """The VMs that an act on a line would touch."""
@@ -199,7 +222,7 @@ class LiveModel:
         """The newest events about a line, oldest first."""
         table, _, id = key.partition("/")
         ids = {vm["id"] for vm in self.vms_of(key)} if table == "groups" else {id}
-        field = {"workspaces": "workspace", "slots": "slot"}.get(table, "vm")
+        field = {"workspaces": "workspace", "slots": "slot", "nodes": "node"}.get(table, "vm")
         found: list[Doc] = []
         for event in reversed(self.items["events"].values()):
             if event[field] in ids:
@@ -215,9 +238,13 @@ class LiveModel:
         table, _, id = key.partition("/")
         if table == "groups":
             return self._group(key, id)
+        if key == SICK_NODES:
+            return self._sick(key)
         doc = self.items[table].get(id)
         if doc is None:
             return Row(key, 0, "?", "unknown")
+        if table == "nodes":
+            return Row(key, 1, doc["name"], doc["state"], age=since(doc, now), why=doc["cause"])
         if table == "workspaces":
             return self._workspace(key, doc, now)
         return self._vm(key, doc, now) if table == "vms" else self._slot(key, doc, now)
@@ -231,6 +258,14 @@ class LiveModel:
         return Row(key, 0, ws["name"], ws["state"], plural(len(ws["vms"]), "VM"),
                    age=since(ws, now), left=left, why=why, folded=key in self.folded,
                    warn=warn)  # fmt: skip
+
+    def _sick(self, key: str) -> Row:
+        nodes = [node for node in self.items["nodes"].values() if node["state"] in SICK]
+        states = [node["state"] for node in nodes]
+        state = next((state for state in SICK if state in states), "unknown")
+        return Row(key, 0, f"{plural(len(nodes), 'node')} not clean", state,
+                   why="no lease is placed there until a repair",
+                   folded=key in self.folded)  # fmt: skip
 
     def _group(self, key: str, id: str) -> Row:
         ws_id, _, name = id.partition("/")
@@ -280,7 +315,7 @@ class LiveModel:
     def sick_nodes(self) -> int:
         """How many nodes are dirty or unknown: what an operator has to see."""
         nodes = self.items["nodes"].values()
-        return sum(node["state"] in ("dirty", "unknown", "repairing") for node in nodes)
+        return sum(node["state"] in SICK for node in nodes)
 
     def status(self) -> Doc | None:
         """The daemon's own item."""

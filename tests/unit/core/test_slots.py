@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.core.dialogue import OWNER, Dialogue, uuid
-from wspilot.daemon.core.events import Cancel, Claim, CloseSlot, Heard, Poll, Recovered, Submit
+from wspilot.daemon.core.events import (
+    Cancel,
+    Claim,
+    CloseSlot,
+    Heard,
+    Listened,
+    Poll,
+    Recovered,
+    Submit,
+)
 from wspilot.daemon.lrm.base import Job, JobState, Verdict
 from wspilot.messages import Kind, Notification, rfc3339
 from wspilot.model import NodeState, Outcome, SlotState, VmState, WorkspaceState
@@ -326,3 +335,30 @@ def test_a_started_from_another_boot_frees_withheld_addresses() -> None:
     e.say(Heard(note))
     assert not e.books.held
     assert d.vms[0].state in (VmState.FAILED, VmState.TERMINATED)
+
+
+def test_a_suspended_job_keeps_its_state_and_says_so() -> None:
+    d = Dialogue()
+    d.run("n1")
+    d.poll(d.job(JobState.SUSPENDED, reason="preempted by m.sc"))
+    assert d.slot.state is S.READY and d.slot.waits_for == "lrm: suspended (preempted by m.sc)"
+    d.later(5).say(Listened(95))
+    assert any("has suspended job" in text for text in d.texts())
+    d.poll(d.job())
+    assert d.slot.waits_for == ""
+
+
+def test_silence_of_a_suspended_job_names_the_suspension() -> None:
+    d = Dialogue()
+    d.run("n1")
+    d.poll(d.job(JobState.SUSPENDED))
+    for _ in range(4):
+        d.later(30).say(Listened(30))
+    assert d.slot.state is S.UNKNOWN and "suspended its job" in d.slot.cause
+
+
+def test_a_held_job_says_so_while_it_waits() -> None:
+    d = Dialogue()
+    d.accept()
+    d.poll(d.job(JobState.HELD, reason="JobHeldUser"))
+    assert (d.slot.state, d.slot.waits_for) == (S.QUEUED, "lrm: held (JobHeldUser)")

@@ -189,12 +189,12 @@ def _seen(turn: Turn, slot: Slot, job: Job) -> None:
             workspace=slot.workspace,
             slot=slot.id,
         )
+    old = slot.lrm.state
     view = LrmView(state, job.raw, job.reason, turn.now, hosts=job.hosts or slot.lrm.hosts)
     if (view.state, view.reason) != (slot.lrm.state, slot.lrm.reason) or slot.lrm.absent:
-        waits = slot.waits_for
-        if slot.state is S.QUEUED:
-            waits = f"the batch system ({job.reason or job.raw or state})"
-        slot = turn.slot(slot, slot.state, lrm=view, waits_for=waits)
+        slot = turn.slot(slot, slot.state, lrm=view, waits_for=_waits(slot, job, state))
+        if state in _STOPPED and state != old:
+            _say_stopped(turn, slot, job, state)
     if job.state in (JobState.RUNNING, JobState.SUSPENDED) and slot.state in (
         S.SUBMITTING,
         S.QUEUED,
@@ -206,6 +206,23 @@ def _seen(turn: Turn, slot: Slot, job: Job) -> None:
         job_gone(turn, slot, ended + (f", {job.reason})" if job.reason else ")"))
     elif job.state is not JobState.EXITING and slot.wanted == "released":
         press(turn, slot)
+
+
+_STOPPED = frozenset({JobState.HELD.value, JobState.SUSPENDED.value})
+
+
+def _waits(slot: Slot, job: Job, state: str) -> str:
+    """A job that is held or suspended keeps the slot's state; what it waits for says so."""
+    if state in _STOPPED:
+        return f"lrm: {state}" + (f" ({job.reason})" if job.reason else "")
+    if slot.state is S.QUEUED:
+        return f"the batch system ({job.reason or job.raw or state})"
+    return "" if slot.waits_for.startswith("lrm: ") else slot.waits_for
+
+
+def _say_stopped(turn: Turn, slot: Slot, job: Job, state: str) -> None:
+    text = f"the batch system has {state} job {job.id}: {job.reason or job.raw}"
+    turn.note("warning", "lrm", text, workspace=slot.workspace, slot=slot.id)
 
 
 def _absent(turn: Turn, slot: Slot, sent: float) -> None:

@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from wspilot.text import format_duration
 from wspilot.tui import look
-from wspilot.tui.live import LiveModel, clock, left_of, plural, since, size, told, worst
+from wspilot.tui.live import SICK_NODES, LiveModel, clock, left_of, plural, since, size, told, worst
 
 Doc = dict[str, Any]
 LABEL = 10
@@ -62,12 +62,16 @@ class _Page:
         doc = model.items.get(table, {}).get(id)
         if table == "groups":
             self._group(model, key or "")
+        elif key == SICK_NODES:
+            self._sick(model)
         elif doc is None:
             self._add("Nothing is selected.", "secondary")
         elif table == "workspaces":
             self._workspace(model, doc)
         elif table == "vms":
             self._vm(doc)
+        elif table == "nodes":
+            self._node(doc)
         else:
             self._slot(doc)
         if key:
@@ -130,7 +134,36 @@ class _Page:
         count, memory = plural(slot["count"], "node"), size(slot["memory_mib"])
         self._field("asks", f"{count}, {plural(slot['ppn'], 'core')}, {memory} each")
         self._field("walltime", format_duration(slot["walltime_s"]))
+        self._field("repairs", slot["repair_of"])
+        self._field("again", f"slot {slot['again']} in its place" if slot["again"] else "")
+        self._field("tries", f"{slot['tries']} of qsub" if slot["tries"] > 1 else "")
+        if slot["cancel_tries"]:
+            said = f": {slot['cancel_said']}" if slot["cancel_said"] else ""
+            self._field("qdel", f"{plural(slot['cancel_tries'], 'time')}{said}")
         self._phases("Phases", [("", slot["spans"])])
+
+    def _node(self, node: Doc) -> None:
+        self._title(f"node {node['name']}", node)
+        self._field("cause", node["cause"], "warning")
+        self._field("owes", "its word for " + ", ".join(node["owes"]) if node["owes"] else "")
+        self._field("repairs", f"{node['repair_tries']} so far" if node["repair_tries"] else "")
+        if node["repair_at"] and node["state"] == "dirty":
+            self._field("next", f"a repair job at {clock(node['repair_at'])}")
+        self._field("slots", ", ".join(node["slots"]))
+        self._field("memory", size(node["memory_mib"]) if node["memory_mib"] else "")
+        self._field("taken", size(node["taken_mib"]) if node["taken_mib"] else "")
+        if node["skew_s"] is not None:
+            self._field("clock", f"{node['skew_s']:+.2f} s, delivery included")
+        self._field("seen", clock(node["seen"]) if node["seen"] else "")
+
+    def _sick(self, model: LiveModel) -> None:
+        self._add("Nodes that are not clean", "foreground", bold=True)
+        self._add(
+            "A dirty node owes its word for a slot that ended without it. No new lease is placed "
+            "there; a repair job of two minutes asks it. When you know that nothing of ours is "
+            "left: wspilot nodes forget NODE; to send the repair now: wspilot nodes repair NODE.",
+            "secondary",
+        )
 
     # -- parts
 
