@@ -221,3 +221,12 @@ def test_hostile_words_do_no_harm() -> None:
     d.hear("n1", Kind.LOG, {"level": "\x1b", "text": "\x1b]0;x\x07[red]boo[/x]"})
     assert d.texts()[-1] == "]0;x[red]boo[/x]"
     assert d.ws.state is W.ACTIVE
+
+
+def test_a_guardians_heartbeat_keeps_its_stopped_pilot_from_being_lost() -> None:
+    d = Dialogue()
+    d.run("n1")
+    for _ in range(6):
+        d.later(30).say(Listened(30))
+        d.hear("n1", Kind.HEARTBEAT, {"last_seq": 0, "state": "suspended"}, of="n1")
+    assert d.slot.state is S.READY

@@ -39,9 +39,11 @@ def hear(turn: Turn, note: Notification) -> bool:
         return True
     pilot = turn.books.pilot(note.pilot)
     if note.kind is Kind.HEARTBEAT:
-        if pilot is not None and note.epoch == 1:
-            _alive(turn, pilot)
-            _heartbeat(turn, slot, pilot, note)
+        ward = turn.books.pilot(note.of) if note.of else pilot
+        if ward is not None and note.epoch == 1 and ward.state not in SPOKEN:
+            _alive(turn, ward)
+            if not note.of:  # a guardian only says that its stopped pilot is there
+                _heartbeat(turn, slot, ward, note)
         return True
     if pilot is None:
         pilot = PilotRecord(note.pilot, note.slot, note.node, note.epoch, of=note.of or "")
