@@ -66,7 +66,9 @@ def pilot_settings(
         "memory_mib": slot.memory_mib,
         "lease_s": ws.lease_s if ws else slot.walltime_s,
         "walltime_s": slot.walltime_s,
-        "budget": {
+        "budget": _repair_budget(site)
+        if slot.repair_of
+        else {
             "launch": budget.launch_s,
             "gather": gather,
             "propagate": budget.propagate_s,
@@ -95,6 +97,11 @@ def pilot_settings(
         "lrm": site.lrm,
         "kvm": {node.id: [node.boot_id, node.kvm] for node in nodes if node.kvm is not None},
     }
+
+
+def _repair_budget(site: Site) -> dict[str, float]:
+    """A repair job has two minutes for all: most of them must be left for the undoing."""
+    return {"launch": 30, "reserve": 30, "restore": site.budget.restore_s, "slack": 10}
 
 
 def slot_files(

@@ -57,7 +57,7 @@ def _run_repair(d: Dialogue, **last: object) -> Slot:
     _say(d, slot, Kind.STARTED, 1, boot_id="boot-n1", age_s=0.5)
     _say(d, slot, Kind.RESERVED, 2, taken_mib=0)
     _say(d, slot, Kind.RELEASING, 3, cause="a repair job")
-    _say(d, slot, Kind.RELEASED, 4, boot_id="boot-n1", clean=True, **last)
+    _say(d, slot, Kind.RELEASED, 4, boot_id="boot-n1", clean=True, **{"node_clean": True, **last})
     return slot
 
 
@@ -153,7 +153,7 @@ def test_a_later_epoch_proves_that_its_own_node_came_back() -> None:
     d = Dialogue()
     d.run("n1")
     note = Notification(d.slot.id, "n1", uuid("again"), 2, 1, Kind.FAILED, rfc3339(d.now), 1.0,
-                        {"cause": "restarted", "clean": True, "neighbours": []})  # fmt: skip
+                        {"cause": "restarted", "node_clean": True, "neighbours": []})  # fmt: skip
     d.say(Heard(note))
     assert not d.books.held and d.vms[0].state is VmState.TERMINATED
 
@@ -162,7 +162,7 @@ def test_a_later_epoch_beside_the_living_first_one_moves_nothing() -> None:
     d = Dialogue()
     d.run("n1")
     note = Notification(d.slot.id, "n1", uuid("again"), 2, 1, Kind.FAILED, rfc3339(d.now), 1.0,
-                        {"cause": "again", "clean": True, "neighbours": [d.slot.id]})  # fmt: skip
+                        {"node_clean": True, "neighbours": [d.slot.id]})  # fmt: skip
     d.say(Heard(note))
     assert d.books.held and d.slot.state is S.READY
 
@@ -199,3 +199,29 @@ def test_two_slots_of_a_node_it_is_clean_when_both_have_spoken() -> None:
     d.books.put(replace(node, owes=(*node.owes, "another0")))
     d.hear("n1", Kind.FAILED, {"clean": True, "cause": "killed"}, of="n1")
     assert _node(d).state is N.DIRTY and _node(d).owes == ("another0",)
+
+
+def test_the_guardian_of_a_repair_job_speaks_for_that_job_alone() -> None:
+    d = _written_off()
+    d.later(6)
+    slot = _repair(d)
+    d.say(Submitted(slot.id, slot.calls, Answer(Verdict.ACCEPTED, "9.srv")))
+    _say(d, slot, Kind.STARTED, 1, boot_id="boot-n1", age_s=0.5)
+    word = {"clean": True, "neighbours": [], "node_clean": False}
+    note = Notification(slot.id, "n1", uuid("guard"), 1, 1, Kind.FAILED, rfc3339(d.now), 1.0, word,
+                        uuid(slot.id))  # fmt: skip
+    d.say(Heard(note))
+    assert d.books.held and _node(d).owes
+
+
+def test_a_late_first_word_of_an_ended_slot_changes_neither_its_cause_nor_its_node() -> None:
+    d = Dialogue()
+    d.accept()
+    d.poll(d.job())
+    d.destroy(abandon=True)
+    cause = d.slot.cause
+    d.hear("n1", Kind.STARTED, {"boot_id": "b", "age_s": 1})
+    assert "abandoned" in cause and d.slot.cause == cause
+    assert _node(d).slots == () and d.orders("release")
+    d.hear("n1", Kind.RELEASED, {"boot_id": "b"})
+    assert not d.orders("release")

@@ -14,10 +14,11 @@ from wspilot.daemon.core.events import (
     Heard,
     Listened,
     Poll,
+    Polled,
     Recovered,
     Submit,
 )
-from wspilot.daemon.lrm.base import Job, JobState, Verdict
+from wspilot.daemon.lrm.base import Job, JobState, Listing, Verdict
 from wspilot.messages import Kind, Notification, rfc3339
 from wspilot.model import NodeState, Outcome, SlotState, VmState, WorkspaceState
 
@@ -166,6 +167,7 @@ def test_destroy_while_queued_claims_the_epoch_then_deletes_the_job() -> None:
     assert d.asked(Claim) == [Claim(d.slot.id)] and d.slot.state is S.RELEASING
     d.claim(True)
     assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]
+    d.cancelled()
     d.later(15)
     d.poll()
     assert d.slot.state is S.RELEASED
@@ -192,6 +194,7 @@ def test_destroy_before_any_answer_of_qsub_finds_and_deletes_the_job() -> None:
     d.later(1)
     d.poll(d.job(JobState.QUEUED))
     assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]
+    d.cancelled()
     d.later(15)
     d.poll()
     assert d.ws.state is W.ENDED
@@ -362,3 +365,59 @@ def test_a_held_job_says_so_while_it_waits() -> None:
     d.accept()
     d.poll(d.job(JobState.HELD, reason="JobHeldUser"))
     assert (d.slot.state, d.slot.waits_for) == (S.QUEUED, "lrm: held (JobHeldUser)")
+
+
+def test_a_poll_sent_before_the_qsub_answer_is_no_witness_of_the_jobs_end() -> None:
+    d = Dialogue()
+    sent = d.now + 1
+    d.later(3)
+    d.accept()
+    d.destroy()
+    d.claim(won=True)
+    d.cancelled()
+    d.say(Polled(Listing(True), sent))
+    assert d.slot.state is S.RELEASING
+    d.later(5).poll()
+    assert d.slot.state is S.RELEASED
+
+
+def test_a_job_gone_stays_gone_when_the_batch_system_forgets_it() -> None:
+    d = Dialogue(2)
+    d.run("n1", "n2")
+    d.poll(d.job(JobState.DONE))
+    for _ in range(8):
+        d.later(15).poll()
+    assert d.slot.state is S.FAILED
+
+
+def test_a_job_whose_id_was_never_learned_is_over_when_it_is_forgotten() -> None:
+    d = Dialogue()
+    d.answer(Verdict.UNCLEAR, "time limit")
+    d.start("n1")
+    d.release("n1")
+    for _ in range(6):
+        d.later(15).poll()
+    assert d.slot.state is S.RELEASED and not d.books.held
+
+
+def test_an_empty_poll_alone_does_not_end_a_slot_whose_qdel_was_not_answered() -> None:
+    d = Dialogue()
+    d.accept()
+    d.destroy()
+    d.claim(True)
+    d.later(15).poll()
+    assert d.slot.state is S.RELEASING
+    d.later(15).poll()
+    assert d.slot.state is S.RELEASED
+
+
+def test_a_job_that_is_back_after_its_slots_end_is_deleted() -> None:
+    d = Dialogue()
+    d.accept()
+    d.destroy()
+    d.claim(True)
+    d.cancelled()
+    d.later(15).poll()
+    d.asked(Cancel)
+    d.later(60).poll(d.job(JobState.QUEUED))
+    assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]

@@ -179,6 +179,10 @@ class Books:
         """(table, id) of every record touched since the last commit."""
         return {(table, id) for table, id, _ in self._undo}
 
+    def undo_log(self) -> tuple[tuple[str, str, Record | None], ...]:
+        """(table, id, the record before) of every change since the last commit, in order."""
+        return tuple(self._undo)
+
     def changes(self) -> dict[str, dict[str, dict[str, Any] | None]]:
         """What to commit: documents by table and id, None for those that are gone."""
         out: dict[str, dict[str, dict[str, Any] | None]] = {}

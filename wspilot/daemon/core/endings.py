@@ -31,7 +31,7 @@ def let_go(turn: Turn, slot: Slot) -> None:
     if slot.state in FINAL_SLOT:
         return
     slot = turn.slot(slot, slot.state, wanted="released")
-    if not slot.job and not slot.unclear:
+    if not slot.job and not slot.unclear and not slot.pilots:
         close(turn, turn.slot(slot, S.RELEASING), S.RELEASED)
         return
     if not slot.pilots:
@@ -66,7 +66,9 @@ def cancelled(turn: Turn, event: Cancelled) -> None:
     if slot is None or slot.job != event.job:
         return
     verdict, text = event.answer.verdict, event.answer.text
-    if verdict not in (Verdict.ACCEPTED, Verdict.GONE) and slot.state not in FINAL_SLOT:
+    if verdict in (Verdict.ACCEPTED, Verdict.GONE):
+        turn.slot(slot, slot.state, cancelled=turn.now, cancel_said="")
+    elif slot.state not in FINAL_SLOT:
         turn.slot(
             slot,
             slot.state,

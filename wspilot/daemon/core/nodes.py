@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from wspilot.daemon.core.orders import withdraw_all
 from wspilot.daemon.core.turn import Turn
 from wspilot.messages import Notification, parse_rfc3339
 from wspilot.model import FINAL_SLOT, Node, NodeState, PilotRecord, Slot, VmState
@@ -26,7 +27,9 @@ SPOKEN = frozenset({"released", "failed"})  # a pilot's last words
 def arrive(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
     """A pilot's first word: the node's facts."""
     known = turn.books.node(pilot.node)
-    slots_here = tuple(dict.fromkeys((*(known.slots if known else ()), slot.id)))
+    slots_here = known.slots if known else ()
+    if slot.state not in FINAL_SLOT:  # else its first word comes after its end
+        slots_here = tuple(dict.fromkeys((*slots_here, slot.id)))
     turn.node(
         pilot.node,
         slots=slots_here,
@@ -96,11 +99,12 @@ def found_clean(
 ) -> list[Slot]:
     """A pilot found no journal of a dead one on its node: earlier slots have left nothing there.
 
-    `neighbours` are the slots whose pilots (or guardians) it saw alive; without that list the word
-    proves nothing about others. Returns the open slots whose pilots it proved to be over.
+    `node_clean` says so; `neighbours` are the slots whose pilots (or guardians) it saw alive.
+    Without both the word is about the speaker alone. Returns the open slots whose pilots it proved
+    to be over.
     """
     neighbours = data.get("neighbours")
-    if not isinstance(neighbours, list):
+    if data.get("node_clean") is not True or not isinstance(neighbours, list):
         return []
     spared = {str(id) for id in neighbours}
     changed = []
@@ -132,6 +136,7 @@ def prove(
         replace(pilot, state=over, clean=True, taken_mib=0, lost=False, proof=proof,
                 cause=pilot.cause or lost)
     )  # fmt: skip
+    withdraw_all(turn, pilot.id)
     slot = turn.books.slot(pilot.slot)
     for id in slot.vms if slot else ():
         vm = turn.books.vm(id)
@@ -189,7 +194,7 @@ def repaired(turn: Turn, slot: Slot) -> None:
     pauses = turn.rules.repair_s
     pause = pauses[min(node.repair_tries - 1, len(pauses) - 1)] if node.repair_tries else pauses[0]
     said = slot.cause or "the repair job never ran: the batch system gave it no place"
-    if not slot.pilots or node.repair_tries >= len(pauses):
+    if slot.launched is None or node.repair_tries >= len(pauses):
         said = f"needs the operator: {said}"
     turn.node(name, cause=said, repair_at=turn.now + pause)
     turn.note("warning", "node", f"{name} {said}", slot=slot.id, node=name)

@@ -53,6 +53,14 @@ def withdraw(turn: Turn, order: PendingOrder) -> None:
     turn.do(Unsend(order.slot, order.node, order.pilot, order.ns, order.seq))
 
 
+def withdraw_all(turn: Turn, pilot: str) -> None:
+    """The pilot is over: nobody will read its commands any more."""
+    for id in sorted(turn.books.orders_of.get(pilot, ())):
+        order = turn.books.order(id)
+        if order is not None:
+            withdraw(turn, order)
+
+
 def _kind(turn: Turn, id: str) -> str:
     order = turn.books.order(id)
     return order.kind if order else ""

@@ -115,7 +115,7 @@ def _other_epoch(turn: Turn, slot: Slot, note: Notification) -> None:
         slot=slot.id,
         node=note.node,
     )
-    if note.kind in (Kind.FAILED, Kind.RELEASED) and note.data.get("clean"):
+    if note.kind in (Kind.FAILED, Kind.RELEASED):
         proved = nodes.found_clean(turn, slot, note.node, "repair", note.data, epoch=note.epoch)
         _settle(turn, proved)
 
@@ -137,7 +137,7 @@ def _guardian(turn: Turn, slot: Slot, note: Notification) -> None:
 def _overlap(turn: Turn, slot: Slot, note: Notification) -> None:
     """How long a job that came next may have shared the node with what we had there."""
     seconds = number(note.data, "undone_after_s")
-    if seconds:
+    if seconds and note.data.get("clean") is not False:
         turn.note(
             "warning",
             "node",
@@ -207,8 +207,7 @@ def _reserved(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) ->
     turn.books.put(replace(pilot, state="ready", taken_mib=taken, spans=spans))
     kvm = note.data.get("kvm")
     turn.node(pilot.node, taken_mib=taken, kvm=kvm if isinstance(kvm, bool) else None)
-    if note.data.get("node_clean"):
-        _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
+    _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
     slot = turn.books.slot(slot.id) or slot
     ready = [other for other in turn.books.pilots_of(slot) if other.state == "ready"]
     if len(ready) >= slot.nodes and slot.state in (S.RESERVING, S.STARTING, S.UNKNOWN):
@@ -325,11 +324,12 @@ def _last_word(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -
     if came_back:
         by = "guardian" if note.of else "node"
         nodes.prove(turn, pilot, by, f"{pilot.node} said {note.kind.value}", cause=cause)
-        if slot.repair_of or note.data.get("node_clean"):
-            _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
+        _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
     else:
         nodes.owe(turn, slot, pilot.node, cause)
     slot = turn.books.slot(slot.id) or slot
+    if note.data.get("nothing_started"):  # a launcher's word for all its nodes
+        slot = turn.slot(slot, slot.state, claimed=True)
     if not released and slot.wanted == "held":
         _failed(turn, slot, pilot, cause, note.data.get("causes"))
     endings.settle_slot(turn, turn.books.slot(slot.id) or slot)

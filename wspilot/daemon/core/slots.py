@@ -104,7 +104,7 @@ def adopt(turn: Turn, slot: Slot, job: str) -> None:
     change: dict[str, Any] = {
         "job": job,
         "unclear": False,
-        "submitted": slot.asked or turn.now,
+        "submitted": turn.now,  # a poll sent before this answer may not know the job yet
     }
     if slot.state in FINAL_SLOT or slot.claimed:
         turn.books.put(replace(slot, **change))
@@ -168,13 +168,23 @@ def _look(turn: Turn, slot: Slot, event: Polled, jobs: list[Job]) -> None:
     if not event.listing.whole or not (late or (slot.looked == 0 and event.sent > slot.looked_at)):
         return
     slot = turn.slot(slot, slot.state, looked=slot.looked + 1, looked_at=event.sent)
-    if (
+    if slot.pilots:
+        _ran_unseen(turn, slot, event.sent)
+    elif (
         slot.looked >= turn.rules.look_polls
         and event.sent >= (slot.asked or 0) + turn.rules.look_gap_s
     ):
         slot = turn.slot(slot, slot.state, unclear=False, retry_at=turn.now)
         if slot.wanted == "released":
             let_go(turn, slot)
+
+
+def _ran_unseen(turn: Turn, slot: Slot, sent: float) -> None:
+    """Pilots spoke, so there was a job; when the batch system has forgotten it, it is over."""
+    enough = 2 if all_spoke(turn, slot) else turn.rules.absent_polls
+    if slot.looked >= enough and sent >= (slot.asked or 0) + turn.rules.absent_s:
+        slot = turn.slot(slot, slot.state, unclear=False)
+        job_gone(turn, slot, "its job, whose id was never learned, is no longer there")
 
 
 def _seen(turn: Turn, slot: Slot, job: Job) -> None:
@@ -227,6 +237,8 @@ def _say_stopped(turn: Turn, slot: Slot, job: Job, state: str) -> None:
 
 def _absent(turn: Turn, slot: Slot, sent: float) -> None:
     """A good poll that does not name the job: one of several that are needed."""
+    if slot.lrm.state == "gone":
+        return  # known; what it waits for is the nodes' word
     released = all_spoke(turn, slot)
     if sent < (slot.submitted or 0) + (0 if released or slot.claimed else turn.rules.absent_s):
         return
@@ -238,7 +250,8 @@ def _absent(turn: Turn, slot: Slot, sent: float) -> None:
         absent_since=slot.lrm.absent_since or turn.now,
     )
     slot = turn.slot(slot, slot.state, lrm=view)
-    needed = 1 if slot.claimed else 2 if released else turn.rules.absent_polls
+    heard = slot.claimed and slot.cancelled is not None and sent >= slot.cancelled
+    needed = 1 if heard else 2 if released or slot.claimed else turn.rules.absent_polls
     if view.absent >= needed:
         job_gone(turn, slot, f"job {slot.job} is no longer in the batch system")
 
@@ -250,16 +263,23 @@ def _strays(turn: Turn, by_slot: dict[str, list[Job]]) -> None:
         if slot is None or slot.unclear or not slot.job:
             continue
         for job in jobs:
-            dead = job.state in (JobState.DONE, JobState.EXITING)
-            if job.id != slot.job and not dead:
-                turn.note(
-                    "warning",
-                    "lrm",
-                    f"job {job.id} is a second job of slot {id}: deleted",
-                    workspace=slot.workspace,
-                    slot=id,
-                )
-                turn.do(Cancel(id, job.id))
+            if job.state in (JobState.DONE, JobState.EXITING, JobState.UNKNOWN):
+                continue
+            if job.id != slot.job:
+                _delete(turn, slot, job, f"job {job.id} is a second job of slot {id}")
+            elif _over(slot) and turn.now >= slot.cancel_at:
+                text = f"job {job.id} is back, and its slot {id} has ended"
+                turn.books.put(replace(slot, cancel_at=turn.now + turn.rules.retry_s[1]))
+                _delete(turn, slot, job, text)
+
+
+def _over(slot: Slot) -> bool:
+    return slot.state in FINAL_SLOT and slot.lrm.state == "gone"
+
+
+def _delete(turn: Turn, slot: Slot, job: Job, why: str) -> None:
+    turn.note("warning", "lrm", f"{why}: deleted", workspace=slot.workspace, slot=slot.id)
+    turn.do(Cancel(slot.id, job.id))
 
 
 # -- time

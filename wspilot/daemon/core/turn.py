@@ -14,6 +14,7 @@ from typing import Any
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import Effect
 from wspilot.model import (
+    FINAL_SLOT,
     SLOT_MOVES,
     VM_MOVES,
     WORKSPACE_MOVES,
@@ -111,6 +112,8 @@ class Turn:
 
     def slot(self, slot: Slot, state: SlotState, **change: Any) -> Slot:
         """Move a slot; a move that the table does not know leaves its state alone."""
+        if slot.state in FINAL_SLOT:  # a late word rewrites no cause
+            change = {key: value for key, value in change.items() if key not in _STORY}
         moved = state is not slot.state and state in SLOT_MOVES[slot.state]
         if moved:
             change = {"since": self.now, "waits_for": "", **change, "state": state}
@@ -190,6 +193,7 @@ class Turn:
         return new
 
 
+_STORY = frozenset({"cause", "causes", "waits_for"})
 _BAD_SLOT = frozenset({SlotState.FAILED, SlotState.PREEMPTED, SlotState.UNKNOWN})
 
 
