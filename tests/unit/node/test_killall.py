@@ -3,11 +3,13 @@ in directories of the test's own."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +38,18 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
         (tmp_path / name).mkdir()
     monkeypatch.setattr("wspilot.node.owned.guests", lambda: [])
     return Roots(tmp_path / "run", tmp_path / "keep")
+
+
+@pytest.fixture
+def everybodys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
+    """As /tmp is; pytest's own directories are closed to other users."""
+    monkeypatch.setattr("wspilot.node.owned.guests", lambda: [])
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="wspilot-test-") as place:
+        Path(place).chmod(0o755)
+        for name in ("run", "keep"):
+            (Path(place) / name).mkdir()
+            (Path(place) / name).chmod(0o1777)
+        yield Roots(Path(place) / "run", Path(place) / "keep")
 
 
 @pytest.fixture
@@ -230,14 +244,11 @@ def test_a_directory_that_somebody_else_made_is_a_note(roots: Roots) -> None:
 
 
 @pytest.mark.skipif(ME != 0, reason="becoming another user needs root")
-def test_root_becomes_the_owner_before_it_reads(roots: Roots, tmp_path: Path) -> None:
-    for path in (tmp_path, roots.keep, roots.run, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    owner = 54321
+def test_root_becomes_the_owner_before_it_reads(everybodys: Roots) -> None:
+    roots, owner = everybodys, 54321
     places = Places("n1", owner, roots.run, roots.keep)
-    secret = tmp_path / "roots-own"
+    secret = roots.run.parent / "roots-own"
     secret.mkdir()
-    os.chmod(roots.keep, 0o1777)
     pid = os.fork()
     if pid == 0:
         os.setresuid(owner, owner, owner)
@@ -272,7 +283,7 @@ def test_strangers_are_named_and_not_ended_without_a_yes(
     monkeypatch.setattr(killall, "guests", lambda: [stranger])
     ended: list[Guest] = []
     monkeypatch.setattr(killall, "end_guests", lambda some, gently: ended.extend(some) or [])
-    monkeypatch.setattr(sys, "stdin", open(os.devnull))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
     with pytest.raises(Refused):
         kill_all(Request(all=True), {}, roots)
     assert "debian12" in capsys.readouterr().err and not ended
