@@ -79,7 +79,7 @@ class SlurmCluster:
                 (self.root / name).mkdir(parents=True)
             self._start_munge()
             self._write_config()
-            self._start_daemon("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
+            self.start_controller()
             for node in self.nodes:
                 self.start_node(node)
             self.wait_for_nodes()
@@ -247,6 +247,16 @@ class SlurmCluster:
         if daemon is not None:
             daemon[0].wait(5)
         return dead
+
+    def kill_daemon(self, name: str) -> None:
+        """SIGKILL to `slurmctld` or `slurmd NODE`, and to nothing else."""
+        child, process = self._daemons.pop(name)
+        process.kill()
+        child.wait(5)
+
+    def start_controller(self) -> None:
+        """Start slurmctld: at first, or after `kill_daemon`."""
+        self._start_daemon("slurmctld", "slurmctld", "-D", "-f", str(self.conf))
 
     def start_node(self, node: str) -> None:
         """Start the slurmd of `node`: at first, or after `fail_node`."""

@@ -11,6 +11,8 @@ from wspilot import __version__
 from wspilot.errors import WspilotError
 from wspilot.node import proc
 
+KILL_ALL = "end wspilot's VMs on this node and give everything back, with no daemon and no spool"
+
 
 def run(argv: list[str]) -> int:
     """Parse and run. Exit codes: 0 in order, 1 failed, 2 usage."""
@@ -18,7 +20,7 @@ def run(argv: list[str]) -> int:
     os.umask(0o077)
     began = proc.started_at(os.getpid()) or proc.now()
     try:
-        spool = Path(options.spool).absolute()
+        spool = Path(getattr(options, "spool", "/")).absolute()
         os.chdir("/")
         code: int = options.run(options, spool, began)
     except WspilotError as error:
@@ -42,13 +44,34 @@ def _parser() -> argparse.ArgumentParser:
     slot.add_argument("--slot", required=True, help="the slot's id")
     launch = commands.add_parser("launch", parents=[slot], help="claim a slot, start its pilots")
     launch.set_defaults(run=_launch)
-    pilot = commands.add_parser("pilot", parents=[slot], help="guard one node of a slot")
-    pilot.add_argument("--epoch", type=int, default=1, help="which start of the job this is")
-    pilot.add_argument("--age", type=float, default=0.0, help="seconds since the launcher began")
-    pilot.add_argument("--node", default="", help="the batch system's name of this node")
-    pilot.add_argument("--nodes", default="", help="all nodes of the job, in its order")
+    node = argparse.ArgumentParser(add_help=False)
+    node.add_argument("--epoch", type=int, default=1, help="which start of the job this is")
+    node.add_argument("--age", type=float, default=0.0, help="seconds since the launcher began")
+    node.add_argument("--node", default="", help="the batch system's name of this node")
+    node.add_argument("--nodes", default="", help="all nodes of the job, in its order")
+    pilot = commands.add_parser("pilot", parents=[slot, node], help="guard one node of a slot")
     pilot.set_defaults(run=_pilot)
+    repair = commands.add_parser(
+        "repair", parents=[slot, node], help="undo what is left on one node; starts nothing"
+    )
+    repair.set_defaults(run=_repair)
+    _add_kill_all(commands.add_parser("kill-all", help=KILL_ALL, description=f"{KILL_ALL}."))
     return parser
+
+
+def _add_kill_all(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--job", default="", help="only those of this job (an LRM's epilogue)")
+    which.add_argument("--slot", default="", help="only those of this slot")
+    which.add_argument("--everyone", action="store_true", help="those of every user (root)")
+    add("--user", default="", help="only those of this user, by number or name (root)")
+    add("--all", action="store_true", help="also guests that are not wspilot's")
+    add("--yes", action="store_true", help="do not ask before guests that are not ours are ended")
+    add("--node", default="", help="this node's name; default: SLURMD_NODENAME, else all here")
+    add("--wait", type=float, default=None, help="seconds for guardians, instead of their budget")
+    add("--json", action="store_true", help="one document instead of lines")
+    parser.set_defaults(run=_kill_all)
 
 
 def _launch(options: argparse.Namespace, spool: Path, began: float) -> int:
@@ -64,3 +87,18 @@ def _pilot(options: argparse.Namespace, spool: Path, began: float) -> int:
     age = options.age + (proc.now() - began)
     nodes = tuple(name for name in options.nodes.split(",") if name)
     return run_pilot(spool, options.slot, options.epoch, age, options.node, nodes)
+
+
+def _repair(options: argparse.Namespace, spool: Path, began: float) -> int:
+    from wspilot.node.launcher import Job
+    from wspilot.node.refusal import repair
+
+    nodes = tuple(name for name in options.nodes.split(",") if name)
+    return repair(Job(spool, options.slot, (), began), options.epoch, options.node, nodes)
+
+
+def _kill_all(options: argparse.Namespace, spool: Path, began: float) -> int:
+    from wspilot.node.killall import Request, kill_all
+
+    words = ("job", "slot", "everyone", "user", "all", "yes", "node", "wait", "json")
+    return kill_all(Request(**{word: getattr(options, word) for word in words}), os.environ)

@@ -15,13 +15,14 @@ import time
 from pathlib import Path
 from typing import Optional
 
-from wspilot.messages import NEW, parse_order_name
+from wspilot.messages import NEW, parse_note_name, parse_order_name
 from wspilot.node.files import put, read_private, sync
 from wspilot.node.values import dataclass
 from wspilot.node.wire import (
     ALIVE,
     COMMAND,
     ERROR,
+    OUTBOX,
     PUT,
     QUIT,
     REREAD,
@@ -192,6 +193,7 @@ class Courier:
         if now >= self._outbox_at and not self._pending:
             self._outbox_at = now + OUTBOX_S
             self._carry_outbox()
+            self._tell(OUTBOX)
 
     def _copy_logs(self) -> None:
         """Logs are written node-local first; those that changed are copied whole."""
@@ -210,13 +212,15 @@ class Courier:
     def _carry_outbox(self) -> None:
         """Messages that earlier pilots could not deliver; only those of slots of this spool."""
         outbox = self._where.outbox
-        try:
-            names = sorted(path.name for path in outbox.glob("*.json")) if outbox else []
-            for name in names:
-                if outbox and (self._where.spool / "slots" / name.split("_")[1]).is_dir():
-                    put(self._where.spool, NEW, name, read_private(outbox / name))
-                    sync(self._where.spool / NEW)
-                    (outbox / name).unlink()
-        except (OSError, IndexError, ValueError) as error:
-            if not isinstance(error, FileNotFoundError):
-                self._complain(f"the outbox is not delivered: {error}")
+        for path in sorted(outbox.glob("*.json")) if outbox is not None else ():
+            try:
+                slot = parse_note_name(path.name).slot
+                if not (self._where.spool / "slots" / slot).is_dir():
+                    continue
+                put(self._where.spool, NEW, path.name, read_private(path))
+                sync(self._where.spool / NEW)
+                path.unlink()
+            except FileNotFoundError:
+                continue  # another courier was faster
+            except (OSError, ValueError) as error:
+                self._complain(f"the outbox: {path.name[:80]} is not delivered: {error}")

@@ -36,6 +36,8 @@ def run_pilot(
     node = launch.own_node(named, nodes, os.environ, socket.gethostname())
     if not re.fullmatch(NODE_RE, node):
         raise UsageError(f"{node!r:.80} is not a node's name")
+    # A VM whose journal is lost can still be told apart: it inherits these (`guests.py`).
+    os.environ.update(WSPILOT_SLOT=slot, WSPILOT_NODE=node)
     places = Places(node, os.getuid())
     site = Site(
         settings=settings,

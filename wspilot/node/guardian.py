@@ -7,28 +7,36 @@ journal undone, and then it says so, all within the restore budget (DESIGN.md se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
-import signal
 import socket
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
-from wspilot.messages import NEW, Kind
-from wspilot.node import forks, wire
+from wspilot.errors import WspilotError
+from wspilot.messages import HB, NEW, Kind
+from wspilot.node import forks
 from wspilot.node.core import guard
 from wspilot.node.core.guard import Verdict, Watch
-from wspilot.node.courier import Courier, Round
+from wspilot.node.courier import Round
+from wspilot.node.delivery import Delivery
 from wspilot.node.journal import Journal
+from wspilot.node.others import census
 from wspilot.node.places import Places
 from wspilot.node.proc import alive, now
 from wspilot.node.signing import Writer
 from wspilot.node.undo import Outcome, sweep, undo
 from wspilot.node.values import dataclass, field
+from wspilot.node.vmm.stale import end_process
 from wspilot.node.vmm.stale import state as process_state
 
 BEAT, FAREWELL = b".", b"!"
+SUSPENDED = (
+    "the pilot is stopped (the batch system has suspended the job, or somebody sent SIGSTOP): its "
+    "VMs wait with it, and the lease runs on"
+)
 DEATH_S = 2.0  # a killed pilot is gone by then, or hangs in the kernel
 
 
@@ -47,6 +55,7 @@ class Ward:
     restore_s: float
     options: Mapping[str, Any] = field(default_factory=dict)
     title: str = ""
+    heartbeat_s: float = 30.0
 
 
 def start(ward: Ward) -> socket.socket:
@@ -69,17 +78,22 @@ class Guardian:
         self._pipe, self._ward = pipe, ward
         self._seq = 0
         self._began = now()
+        self._delivery: Optional[Delivery] = None
+        self._beat_at = 0.0
 
     def run(self) -> None:
         """Watch; and when the pilot is gone, act."""
         preempted = self._watch()
         if preempted is not None:
             self._act(preempted)
+        if self._delivery is not None:
+            self._delivery.close()
 
     def _watch(self) -> bool | None:
         """None: farewell. Else the pilot is gone; True when because it was suspended."""
         watch = Watch(self._ward.suspendable, now())
         while True:
+            was = watch.stopped
             ready, _, _ = select.select([self._pipe], [], [], guard.TICK_S)
             if ready:
                 data = self._receive()
@@ -88,12 +102,13 @@ class Guardian:
                 if not data:
                     return False
                 watch = guard.heard(watch, now())
-                continue
-            state = process_state(self._ward.pid) if guard.looks(watch) else ""
-            watch, verdict = guard.tick(watch, now(), state)
-            if verdict is not Verdict.WAIT:
-                self._kill_pilot()
-                return verdict is Verdict.PREEMPT
+            else:
+                state = process_state(self._ward.pid) if guard.looks(watch) else ""
+                watch, verdict = guard.tick(watch, now(), state)
+                if verdict is not Verdict.WAIT:
+                    end_process(self._ward.pid, self._ward.start)
+                    return verdict is Verdict.PREEMPT
+            self._show(was, watch.stopped)
 
     def _receive(self) -> bytes:
         try:
@@ -101,10 +116,27 @@ class Guardian:
         except OSError:
             return b""
 
-    def _kill_pilot(self) -> None:
-        ward = self._ward
-        if alive(ward.pid, ward.start):
-            os.kill(ward.pid, signal.SIGKILL)
+    # -- while the job is suspended
+
+    def _show(self, was: bool, stopped: bool) -> None:
+        """That the pilot is stopped, and that it goes on; meanwhile its heartbeat is ours."""
+        if stopped != was:
+            text = SUSPENDED if stopped else "the job goes on: the pilot is no longer stopped"
+            data = {"level": "warning" if stopped else "info", "text": text, "suspended": stopped}
+            self._courier().put(NEW, *self._note(Kind.LOG, data))
+        if stopped and now() >= self._beat_at:
+            self._beat_at = now() + self._ward.heartbeat_s
+            word = {"last_seq": self._seq, "state": "suspended"}
+            mono, writer = now() - self._began, self._ward.writer
+            beat = writer.note(self._seq, Kind.HEARTBEAT, time.time(), mono, word)
+            self._courier().put(HB, *beat)
+
+    def _courier(self) -> Delivery:
+        if self._delivery is None:
+            self._delivery = Delivery(self._ward.where, self._ward.title)
+        return self._delivery
+
+    # -- when the pilot is gone
 
     def _act(self, preempted: bool) -> None:
         ward, began = self._ward, now()
@@ -112,13 +144,13 @@ class Guardian:
             time.sleep(0.005)
         ward.journal.reread()
         outcome = undo(ward.journal, ward.places, ward.boot_id, ward.options)
-        names = self._report(outcome, preempted)
-        if names:
+        names = self._report(outcome, preempted, round(now() - began, 3))
+        with contextlib.suppress(OSError):
             self._deliver(names, max(0.5, ward.restore_s - (now() - began)))
         sweep(ward.journal)
         ward.places.tidy()
 
-    def _report(self, outcome: Outcome, preempted: bool) -> list[str]:
+    def _report(self, outcome: Outcome, preempted: bool, after_s: float) -> list[str]:
         """The last words, finished and signed, in the outbox; their names."""
         cause = "the job was suspended: its node was taken back" if preempted else (
             "the pilot was killed; its guardian undid the node"
@@ -129,47 +161,37 @@ class Guardian:
         if outcome.vms:
             letters.append((Kind.KILLED, {"vms": list(outcome.vms), "cause": cause}))
         last: dict[str, Any] = {"cause": cause, "boot_id": self._ward.boot_id}
-        last["undone"] = list(outcome.undone)
+        last.update(undone=list(outcome.undone), undone_after_s=after_s, clean=not outcome.left)
+        last.update(census(self._ward.places, self._ward.journal.path).data())
         if preempted and not outcome.left:
             letters.append((Kind.RELEASED, last))
         else:
-            last.update(causes=list(outcome.left), clean=not outcome.left)
-            letters.append((Kind.FAILED, last))
-        return [self._write(kind, data) for kind, data in letters]
+            letters.append((Kind.FAILED, {**last, "causes": list(outcome.left)}))
+        return [name for kind, data in letters if (name := self._leave(kind, data))]
 
-    def _write(self, kind: Kind, data: Mapping[str, Any]) -> str:
+    def _leave(self, kind: Kind, data: Mapping[str, Any]) -> str:
+        """Into the outbox; its name, or nothing when the disk is full: then the node is dirty."""
+        name, raw = self._note(kind, data)
+        try:
+            leave(self._ward.places, name, raw)
+        except (OSError, WspilotError):
+            self._courier().put(NEW, name, raw)
+            return ""
+        return name
+
+    def _note(self, kind: Kind, data: Mapping[str, Any]) -> tuple[str, bytes]:
         self._seq += 1
         mono = now() - self._began
-        name, raw = self._ward.writer.note(self._seq, kind, time.time(), mono, data)
-        leave(self._ward.places, name, raw)
-        return name
+        return self._ward.writer.note(self._seq, kind, time.time(), mono, data)
 
     def _deliver(self, names: list[str], limit_s: float) -> None:
         """A courier of our own tries, while there is time; what is stored leaves the outbox."""
-        ward, outbox = self._ward, self._ward.places.outbox
-        ours, theirs = socket.socketpair()
-        where = ward.where
-        delivery = Round(where.spool, None, where.logs, where.logs_to)
-        forks.detach(
-            lambda: Courier(theirs, delivery).run(),
-            [theirs.fileno()],
-            f"wspilot-courier {ward.title}",
-        )
-        theirs.close()
-        for name in sorted(path.name for path in outbox.glob(f"*_{ward.writer.slot}_*.json")):
-            raw = (outbox / name).read_bytes()
-            ours.sendall(wire.frame(wire.PUT, b"\0".join((NEW.encode(), name.encode(), raw))))
-        waiting, end, splitter = set(names), now() + limit_s, wire.Splitter()
-        while waiting and now() < end:
-            ready, _, _ = select.select([ours], [], [], max(0.0, end - now()))
-            data = ours.recv(65536) if ready else b""
-            if not data:
-                break
-            for kind, payload in splitter.feed(data):
-                if kind == wire.STORED:
-                    (outbox / payload.decode()).unlink(missing_ok=True)
-                    waiting.discard(payload.decode())
-        ours.close()
+        ward, outbox, courier = self._ward, self._ward.places.outbox, self._courier()
+        for path in sorted(outbox.glob(f"*_{ward.writer.slot}_*.json")):
+            with contextlib.suppress(FileNotFoundError):  # somebody else's courier was faster
+                courier.put(NEW, path.name, path.read_bytes())
+        for name in courier.stored(names, limit_s):
+            (outbox / name).unlink(missing_ok=True)
 
 
 def leave(places: Places, name: str, raw: bytes) -> None:

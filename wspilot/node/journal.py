@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from wspilot.errors import WspilotError
+from wspilot.node.files import read_private
 from wspilot.node.values import dataclass
 
 VERSION = 1
@@ -93,6 +94,13 @@ class Journal:
         """Take over what another process, which held the same lock, wrote last."""
         content = parse(_read(self.fd))
         self.header, self.entries = content.header, dict(content.entries)
+        self.damaged = content.damaged
+
+    def set_aside(self) -> Path:
+        """A damaged one, for a person to look at: nobody takes it for a journal any more."""
+        aside = self.path.with_suffix(".damaged")
+        self.path.rename(aside)
+        return aside
 
     def remove(self) -> None:
         """Nothing is left to undo: the file goes while its lock is still held."""
@@ -151,12 +159,28 @@ def take(path: Path, uid: int) -> Optional[Journal]:
 
 
 def peek(path: Path) -> Content:
-    """What a journal says whose lock somebody else holds."""
+    """What a journal says whose lock somebody else holds; nothing when it is no file of ours."""
     try:
-        with open(path, "rb") as file:
-            return parse(file.read(MAX_BYTES))
-    except OSError:
+        return parse(read_private(path, MAX_BYTES))
+    except (OSError, ValueError):
         return Content({}, {})
+
+
+def is_held(path: Path) -> bool:
+    """Does anybody hold its lock?"""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
 
 
 def _read(fd: int) -> bytes:

@@ -2,7 +2,7 @@
 
 Only the first start of a slot's job is used. Any later one (an operator's rerun, a lost submission
 that came twice, a slot that the daemon has closed) starts no VM: it undoes what journals name on
-this node and says `failed: restarted` under a pilot id of its own.
+all of its nodes, and each says `failed: restarted` under a pilot id of its own.
 """
 
 from __future__ import annotations
@@ -57,13 +57,9 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
     settings = read_slot(job.place)
     epoch = claim(job.place)
     nodes = launch.given(env, _node_file(env)) or (launch.own_node("", (), env, _host()),)
-    if epoch > 1:
-        from wspilot.node import refusal  # dear, and needed by no launcher that starts something
-
-        return refusal.again(job, settings, epoch, launch.own_node("", nodes, env, _host()))
-    why = launch.too_few(nodes, settings.nodes, settings.pack)
+    why = launch.too_few(nodes, settings.nodes, settings.pack) if epoch == 1 else ""
     if why:
-        from wspilot.node import refusal
+        from wspilot.node import refusal  # dear, and needed by no launcher that starts something
 
         refusal.say_failed(job, epoch, launch.own_node("", nodes, env, _host()), why, True)
         return 1
@@ -75,14 +71,20 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
             children.append(child)
             if told:  # it came while this one was being started
                 child.send_signal(signal.SIGTERM)
-    return max((_code(child) for child in started), default=1)
+    code = max((_code(child) for child in started), default=1)
+    if epoch > 1 and code:
+        from wspilot.node import refusal
+
+        refusal.repair(job, epoch, "", nodes)  # at least here, where the starter has failed
+    return code if epoch == 1 else 1
 
 
 def plan(
     job: Job, settings: Settings, epoch: int, nodes: Sequence[str]
 ) -> tuple[tuple[str, ...], ...]:
-    """The commands that start one pilot per node."""
-    pilot = (*job.program, "pilot", "--spool", str(job.spool), "--slot", job.slot)
+    """The commands that start one pilot per node, or in a later epoch what repairs the node."""
+    what = "pilot" if epoch == 1 else "repair"
+    pilot = (*job.program, what, "--spool", str(job.spool), "--slot", job.slot)
     pilot += ("--epoch", str(epoch), "--age", f"{proc.now() - job.began:.3f}")
     if settings.start:
         argv = (*pilot, "--nodes", ",".join(nodes))

@@ -35,7 +35,9 @@ from wspilot.text import clean
 TICK_S = 1.0
 DOUBT_S = 10.0  # a command that cannot be verified may still be arriving on a network filesystem
 LOG_BYTES = 1 << 20
-GUARDIANS = 3  # a guardian that dies is replaced this often
+CLOSE_S = 1.0  # for the courier to copy the logs once more
+GUARDIANS = 3  # a guardian that dies is replaced at once this often, then after REST_S
+REST_S = 10.0
 
 log = logging.getLogger("wspilot")
 T = TypeVar("T")
@@ -92,7 +94,9 @@ class Pilot:
     async def run(self) -> int:
         """From the journal to the exit."""
         self._journal = self._open_journal()
-        self._work = Work(self._site, self._journal, self._rundir, self._boot, self._say)
+        self._work = Work(
+            self._site, self._journal, self._rundir, self._boot, self._say, self._post.delivered
+        )
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: self._say(e.Term(proc.now())))
         for other in (signal.SIGINT, signal.SIGHUP):
@@ -202,6 +206,7 @@ class Pilot:
             "pid": os.getpid(),
             "start": proc.start_time(os.getpid()),
             "spool": str(site.spool),
+            "restore_s": site.settings.budget.get("restore", 5.0),
         }
         path = places.journal(writer.slot, writer.pilot)
         opened = _again(lambda: journal.create(places.make(path.parent) / path.name, header))
@@ -217,40 +222,45 @@ class Pilot:
         log.addHandler(LocalLog(self._rundir / f"pilot-{self._site.writer.node}.log"))
 
     def _start_guardian(self) -> None:
-        site = self._site
-        if not site.settings.guardian or self._guardians > GUARDIANS:
+        if not self._site.settings.guardian or self._finish is not None:
             return
         self._guardians += 1
-        ward = guardian.Ward(
+        try:
+            self._guardian = guardian.start(self._ward())
+        except OSError as error:  # no more processes allowed: a pilot without one goes on
+            self._say(e.Noted(proc.now(), "error", f"no guardian could be started: {error}"))
+            asyncio.get_running_loop().call_later(REST_S, self._start_guardian)
+            return
+        asyncio.get_running_loop().add_reader(self._guardian, self._guardian_gone)
+
+    def _ward(self) -> guardian.Ward:
+        site, writer = self._site, self._site.writer
+        return guardian.Ward(
             pid=os.getpid(),
             start=proc.start_time(os.getpid()) or 0,
             boot_id=self._boot,
             places=site.places,
             journal=self._journal,
-            writer=Writer(
-                site.writer.slot,
-                site.writer.node,
-                site.writer.epoch,
-                site.writer.key,
-                of=site.writer.pilot,
-            ),
+            writer=Writer(writer.slot, writer.node, writer.epoch, writer.key, of=writer.pilot),
             where=self._where,
             suspendable=site.host.suspendable,
             restore_s=site.settings.budget.get("restore", 5.0),
             options=host_options(site.settings),
             title=self._title,
+            heartbeat_s=site.settings.heartbeat_s,
         )
-        self._guardian = guardian.start(ward)
-        asyncio.get_running_loop().add_reader(self._guardian, self._guardian_gone)
 
     def _guardian_gone(self) -> None:
         """End of file: it died, and another takes its place."""
         if self._guardian is None:
             return
         self._end_guardian(b"")
-        if self._finish is None:
-            self._say(e.Noted(proc.now(), "warning", "the guardian died; another one is started"))
-            self._start_guardian()
+        if self._finish is not None:
+            return
+        rest = 0.0 if self._guardians <= GUARDIANS else REST_S
+        text = "the guardian died; another one is started" + f" in {rest:g} s" * bool(rest)
+        self._say(e.Noted(proc.now(), "warning", text))
+        asyncio.get_running_loop().call_later(rest, self._start_guardian)
 
     def _end_guardian(self, last: bytes) -> None:
         if self._guardian is not None:
@@ -275,7 +285,7 @@ class Pilot:
                 log.error("outbox: %s", error)
         self._end_guardian(guardian.FAREWELL)
         self._work.cancel()
-        await self._post.close(min(1.0, finish.flush_s))
+        await self._post.close(min(CLOSE_S, finish.flush_s))
         self._rest()
         self._site.places.tidy()
         return finish.code

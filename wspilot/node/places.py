@@ -7,15 +7,18 @@ end is removed, so that a node shows nothing of an ended lease.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
+import time
 from pathlib import Path
 
 from wspilot.errors import Refused
 from wspilot.node.values import dataclass
 
 RUN_ROOT, KEEP_ROOT, HELPER_ROOT = Path("/tmp"), Path("/var/tmp"), Path("/run/wspilot")
+OUTBOX_KEEP_S = 7 * 86400.0
 _TRIES = 20  # a neighbour may remove an empty parent between two of our steps
 
 
@@ -76,7 +79,14 @@ class Places:
         return path
 
     def tidy(self) -> None:
-        """Remove what is empty, from the leaves up."""
+        """Remove what is empty, from the leaves up, and messages that nobody ever came for.
+
+        Their slot or spool has vanished: whatever they proved has been proved otherwise by now.
+        """
+        for path in self.outbox.glob("*.*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.lstat().st_mtime > OUTBOX_KEEP_S:
+                    path.unlink()
         for path in (self.outbox, self.keep, self.keep.parent, self.run, self.run.parent):
             if path not in (HELPER_ROOT, HELPER_ROOT / self.node):
                 try:

@@ -20,6 +20,7 @@ from wspilot.node.proc import now as clock
 
 SILENT_S = 30.0
 MOST_STUCK = 3
+LATE_S = 5.0  # between two ticks
 AGAIN_S = 1.0  # between two couriers that die at once
 
 
@@ -35,11 +36,13 @@ class Post:
         on_error: Callable[[str], None],
     ) -> None:
         self._where, self._title = where, title
+        self._emptied = emptied = asyncio.Event()
         self._on = {
             wire.STORED: lambda data: self._stored(data.decode(), on_stored),
             wire.COMMAND: lambda data: on_command(*_command(data)),
             wire.ERROR: lambda data: on_error(data.decode("utf-8", "replace")),
             wire.ALIVE: lambda data: None,
+            wire.OUTBOX: lambda data: emptied.set(),
         }
         self._on_error = on_error
         self._unstored: dict[tuple[str, str], bytes] = {}
@@ -49,8 +52,7 @@ class Post:
         self._splitter = wire.Splitter()
         self._heard = self._born = 0.0
         self._stuck: set[int] = set()
-        self.idle = asyncio.Event()
-        self.idle.set()
+        self._ticked = 0.0
 
     def start(self) -> None:
         """Fork the courier and give it everything that is not stored yet."""
@@ -60,11 +62,18 @@ class Post:
         def main() -> None:
             Courier(theirs, where).run()
 
-        self._pid = forks.fork(main, [theirs.fileno()], self._title)
-        theirs.close()
+        self._born = clock()
+        try:
+            self._pid = forks.fork(main, [theirs.fileno()], self._title)
+        except OSError as error:  # no more processes allowed: the next tick tries again
+            ours.close()
+            self._on_error(f"no courier could be started: {error}")
+            return
+        finally:
+            theirs.close()
         ours.setblocking(False)
         self._pipe, self._out, self._splitter = ours, bytearray(), wire.Splitter()
-        self._heard = self._born = clock()
+        self._heard = clock()
         asyncio.get_running_loop().add_reader(ours, self._read)
         for (direction, name), raw in self._unstored.items():
             self._send(wire.PUT, b"\0".join((direction.encode(), name.encode(), raw)))
@@ -73,7 +82,6 @@ class Post:
         """A finished file for new/ or hb/."""
         if direction == NEW:
             self._unstored[direction, name] = raw
-            self.idle.clear()
         elif len(self._out) > 1 << 18:
             return  # the courier is far behind: the next heartbeat says more
         self._send(wire.PUT, b"\0".join((direction.encode(), name.encode(), raw)))
@@ -86,9 +94,23 @@ class Post:
         """What is not known to be on the spool, by file name."""
         return {name: raw for (_, name), raw in self._unstored.items()}
 
+    async def delivered(self, limit_s: float) -> None:
+        """Returns when the outbox has been gone through, or the time is over."""
+        try:
+            await asyncio.wait_for(self._emptied.wait(), limit_s)
+        except asyncio.TimeoutError:
+            self._on_error("the outbox could not be delivered in time")
+
     def tick(self) -> None:
-        """Is it alive? Called about once a second."""
+        """Is it alive? Called about once a second.
+
+        A late tick means that we were stopped ourselves, perhaps with it: its silence counts anew.
+        """
         self._reap()
+        now = clock()
+        if now - self._ticked > LATE_S:
+            self._heard = now
+        self._ticked = now
         if self._pipe is not None and clock() - self._heard > SILENT_S:
             self._on_error(f"the courier was silent for {SILENT_S:g} s (does the spool hang?)")
             self._stuck.add(self._pid)
@@ -155,8 +177,6 @@ class Post:
     def _stored(self, name: str, on_stored: Callable[[str], None]) -> None:
         self._unstored.pop((NEW, name), None)
         on_stored(name)
-        if not self._unstored:
-            self.idle.set()
 
     def _end_pipe(self) -> None:
         if self._pipe is not None:

@@ -1,27 +1,26 @@
-"""Undoing a journal: last step first, blocking, in any process that holds the journal's lock.
+"""Undoing journals: last step first, blocking, in any process that holds their locks.
 
-Used by the pilot, its guardian, and the next pilot on the node (DESIGN.md section 6). What has been
-undone is settled at once, so that an undo which is itself killed goes on where it stopped.
+Used by the pilot, its guardian, the next pilot on the node and kill-all (DESIGN.md section 6). What
+has been undone is settled at once, so that an undo which is itself killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wspilot.errors import WspilotError
-from wspilot.node import journal as journals
 from wspilot.node.host import open_adapter
 from wspilot.node.journal import Journal
 from wspilot.node.places import Places, remove_tree
-from wspilot.node.proc import alive
 from wspilot.node.values import dataclass
-from wspilot.node.vmm import kill_stale
+from wspilot.node.vmm import end_all
+from wspilot.text import clean
 
-POLL_S = 0.05
 RUNDIR = "rundir"  # the key of the run-time directory
+VM = "vm:"  # and what a VM's key begins with
+_FAULTS = (WspilotError, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclass(frozen=True)
@@ -46,91 +45,86 @@ def undo(
     journal: Journal, places: Places, boot_id: str, options: Mapping[str, Any] = {}
 ) -> Outcome:
     """Undo every entry but the run-time directory, whose logs are still wanted (see `sweep`)."""
-    here = journal.header.get("boot") == boot_id
-    undone, left, vms = [], [], []
+    return undo_all([(journal, places)], boot_id, options)[0]
+
+
+def undo_all(
+    journals: Sequence[tuple[Journal, Places]], boot_id: str, options: Mapping[str, Any] = {}
+) -> list[Outcome]:
+    """The same for several: their VMs die together, so that one that is stuck delays no other."""
+    vms = [
+        (journal, key, entry)
+        for journal, _ in journals
+        for key, entry in journal.entries.items()
+        if key.startswith(VM)
+    ]
+    gone = end_all([_as_of_now(journal, entry, boot_id) for journal, _, entry in vms])
+    outcomes = []
+    for journal, places in journals:
+        mine = {key: ok for (one, key, _), ok in zip(vms, gone) if one is journal}
+        outcomes.append(_undo_rest(journal, places, boot_id, options, mine))
+    return outcomes
+
+
+def _as_of_now(journal: Journal, entry: Mapping[str, Any], boot_id: str) -> Mapping[str, Any]:
+    """After a reboot only files are left of a VM: no process of this boot is ours to kill."""
+    return entry if _is_here(journal, boot_id) else {**entry, "vmm": "sim"}
+
+
+def _is_here(journal: Journal, boot_id: str) -> bool:
+    """Of this boot? A journal whose header is lost may be: its VMs are looked for."""
+    return bool(journal.header.get("boot", boot_id) == boot_id)
+
+
+def _undo_rest(
+    journal: Journal,
+    places: Places,
+    boot_id: str,
+    options: Mapping[str, Any],
+    vms: Mapping[str, bool],
+) -> Outcome:
+    undone, left, ended = [], [], []
     for key, entry in reversed(list(journal.entries.items())):
         if key == RUNDIR:
             continue
         try:
-            text = _undo_one(key, entry, places, here, options)
-        except (WspilotError, OSError, ValueError, KeyError, TypeError) as error:
-            left.append(f"{key}: {error}")
+            if key in vms:
+                text = _vm(key, vms[key])
+            else:
+                text = _step(key, entry, places, _is_here(journal, boot_id), options)
+            journal.settle(key)
+        except _FAULTS as error:
+            left.append(f"{key}: {clean(str(error), 300)}")
             continue
-        journal.settle(key)
         undone += [text] if text else []
-        vms += [key[3:]] if key.startswith("vm:") else []
-    return Outcome(tuple(undone), tuple(left), tuple(vms))
+        ended += [key[len(VM) :]] if key in vms else []
+    if journal.damaged:
+        left.append(f"{journal.path.name}: {journal.damaged} damaged lines, which say no more what")
+    return Outcome(tuple(undone), tuple(left), tuple(ended))
 
 
-def _undo_one(
+def _vm(key: str, gone: bool) -> str:
+    if not gone:
+        raise WspilotError(f"VM {key[len(VM) :]} cannot be ended")
+    return f"VM {key[len(VM) :]} ended"
+
+
+def _step(
     key: str, entry: Mapping[str, Any], places: Places, here: bool, options: Mapping[str, Any]
 ) -> str:
-    """One entry; after a reboot only files are left of it."""
-    if key.startswith("vm:"):
-        identity = entry["identity"]
-        if here and not kill_stale(str(entry["vmm"]), identity):
-            raise WspilotError(f"VM {key[3:]} cannot be ended")
-        if not here:
-            for name in (identity.get("qmp"), *identity.get("files", ())):
-                Path(name).unlink(missing_ok=True) if name else None
-        return f"VM {key[3:]} ended"
-    if key == "reserve" and here:
+    """One step that is no VM; after a reboot nothing is left of it."""
+    if not here:
+        return ""
+    if key == "reserve":
         return open_adapter(str(entry["adapter"]), places, options).release(entry)
-    return ""
+    raise WspilotError("this node code does not know how to undo it")
 
 
 def sweep(journal: Journal) -> None:
     """Last of all: the run-time directory, and the journal itself when nothing else is left."""
     entry = journal.entries.get(RUNDIR)
     if entry is not None:
-        remove_tree(Path(entry["path"]))
+        remove_tree(Path(str(entry.get("path"))))
         journal.settle(RUNDIR)
-    if not journal.entries:
+    if not journal.entries and not journal.damaged:
         journal.remove()
-
-
-def undo_others(places: Places, mine: Path, boot_id: str) -> Outcome:
-    """Undo what earlier pilots left on this node.
-
-    A journal whose lock is held while its pilot is dead has a guardian at work (`waits`). One whose
-    pilot lives is a neighbour's.
-    """
-    total = Outcome()
-    for path in sorted(places.keep.glob("*.journal")):
-        if path != mine:
-            total += _undo_other(path, places, boot_id)
-    return total
-
-
-def wait_others(places: Places, boot_id: str, limit_s: float) -> Outcome:
-    """The same, waiting for guardians at most `limit_s`. Blocks: for those who guard nothing."""
-    end, total = time.monotonic() + limit_s, Outcome()
-    while True:
-        one = undo_others(places, Path(), boot_id)
-        if not one.waits or time.monotonic() >= end:
-            return Outcome(total.undone, (), total.vms) + one
-        total += one
-        time.sleep(POLL_S)
-
-
-def _undo_other(path: Path, places: Places, boot_id: str) -> Outcome:
-    try:
-        journal = journals.take(path, places.uid)
-    except (OSError, WspilotError) as error:
-        return Outcome(left=(f"{path.name}: {error}",))
-    if journal is not None:
-        try:
-            outcome = undo(journal, places, boot_id)
-            sweep(journal)
-            return outcome
-        finally:
-            journal.close()
-    if not path.exists() or _neighbour(path):
-        return Outcome()
-    return Outcome(left=(f"{path.name}: its guardian is still at work",), waits=True)
-
-
-def _neighbour(path: Path) -> bool:
-    header = journals.peek(path).header
-    pid, start = header.get("pid"), header.get("start")
-    return isinstance(pid, int) and alive(pid, start if isinstance(start, int) else None)

@@ -2,7 +2,7 @@
 
 To the courier: `P` put (`new|hb`, NUL, file name, NUL, bytes), `R` read a command again (its name),
 `Q` quit when all is stored. From it: `K` stored (file name), `C` a command (name, NUL, bytes), `A`
-alive, `E` an error in words.
+alive, `E` an error in words, `O` the outbox has been gone through.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _HEAD = struct.Struct("!cI")
 LONGEST = 1 << 20
 
 PUT, REREAD, QUIT = b"P", b"R", b"Q"
-STORED, COMMAND, ALIVE, ERROR = b"K", b"C", b"A", b"E"
+STORED, COMMAND, ALIVE, ERROR, OUTBOX = b"K", b"C", b"A", b"E", b"O"
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.errors import WspilotError
-from wspilot.node import proc, undo
+from wspilot.node import others, proc, undo
+from wspilot.node.aside import aside
 from wspilot.node.core import events as e
 from wspilot.node.core.settings import Settings
 from wspilot.node.host import HostAdapter
@@ -25,6 +26,8 @@ from wspilot.node.vmm import probe_kvm
 from wspilot.node.vmm.base import VmEvent, Vmm, parse_spec
 from wspilot.text import clean
 
+UNDO_S = 20.0  # beyond the restore budget: 3 s for each journal that somebody left stuck
+OUTBOX_S = 5.0  # for the outbox to reach the spool, before a repair job says its last word
 DESTROY_S = 30.0  # beyond the grace: a VMM that has not answered by then never will
 
 
@@ -43,7 +46,8 @@ class Site:
 
 
 class Work:
-    """The hands of one pilot. `say` takes the events."""
+    """The hands of one pilot. `say` takes the events; `outbox(limit_s)` returns when earlier
+    pilots' messages have been delivered, as far as that is possible."""
 
     def __init__(
         self,
@@ -52,9 +56,10 @@ class Work:
         rundir: Path,
         boot_id: str,
         say: Callable[[e.Event], None],
+        outbox: Callable[[float], Coroutine[Any, Any, None]],
     ) -> None:
         self._site, self._journal, self._rundir, self._boot = site, journal, rundir, boot_id
-        self._say = say
+        self._say, self._outbox = say, outbox
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._reserve: asyncio.Task[None] | None = None
 
@@ -92,12 +97,17 @@ class Work:
     async def _do_reserve(self, limit_s: float) -> None:
         site, journal = self._site, self._journal
         kvm, taken = None, 0
+        undone: tuple[str, ...] = ()
         try:
-            left = await self._undo_others()
-            if left.left:
-                self._say(e.ReserveFailed(proc.now(), "dirty: " + "; ".join(left.left), False))
+            found = await self._undo_others()
+            undone = found.undone
+            if found.left:
+                cause = "dirty: " + "; ".join(found.left)
+                self._say(e.ReserveFailed(proc.now(), cause, False, undone, found.left))
                 return
-            if not site.settings.repair:
+            if site.settings.repair:
+                await self._outbox(OUTBOX_S)
+            else:
                 site.vmm.check()
                 entry = site.host.intent(site.settings.take_mib)
                 journal.intend("reserve", entry)
@@ -105,22 +115,37 @@ class Work:
                 taken = await asyncio.wait_for(site.host.reserve(entry), limit_s)
         except asyncio.TimeoutError:
             cause = f"the node was not made ready within {limit_s:g} s"
-            self._say(e.ReserveFailed(proc.now(), cause))
+            self._say(e.ReserveFailed(proc.now(), cause, True, undone))
         except Exception as error:
-            self._say(e.ReserveFailed(proc.now(), f"reserve: {words(error)}"))
+            self._say(e.ReserveFailed(proc.now(), f"reserve: {words(error)}", True, undone))
         else:
-            self._say(e.Reserved(proc.now(), taken, kvm, left.undone))
+            self._say(e.Reserved(proc.now(), taken, kvm, undone, self._here()))
+
+    def _here(self) -> Mapping[str, Any]:
+        """Who else has a journal on this node, as it is told."""
+        return others.census(self._site.places, self._journal.path).data()
 
     async def _undo_others(self) -> undo.Outcome:
-        """Earlier pilots' leftovers; a guardian at work is waited for, a restore budget long."""
-        site, total = self._site, undo.Outcome()
-        end = proc.now() + site.settings.budget.get("restore", 5.0)
-        while True:
-            one = undo.undo_others(site.places, self._journal.path, self._boot)
-            if not one.waits or proc.now() >= end:
-                return undo.Outcome(total.undone, (), total.vms) + one
-            total += one
-            await asyncio.sleep(undo.POLL_S)
+        """Earlier pilots' leftovers, in a child process: a stuck VM takes seconds.
+
+        A guardian at work is waited for, a restore budget long.
+        """
+        site, mine = self._site, self._journal.path
+        if all(path == mine for path in site.places.keep.glob("*.journal")):
+            return undo.Outcome()
+        wait = site.settings.budget.get("restore", 5.0)
+        force = site.settings.repair
+
+        def work() -> Mapping[str, Any]:
+            found = others.wait_others(site.places, mine, self._boot, wait, force)
+            return {"undone": found.undone, "left": found.left}
+
+        title = f"wspilot-undo slot={site.writer.slot} job={site.job}"
+        try:
+            told = await aside(work, wait + UNDO_S, title)
+        except (WspilotError, OSError) as error:
+            return undo.Outcome(left=(words(error),))
+        return undo.Outcome(_texts(told.get("undone")), _texts(told.get("left")))
 
     async def _probe(self) -> bool | None:
         """Does KVM work here? Known of this boot, or tried; None where nobody asks."""
@@ -171,18 +196,22 @@ class Work:
                 await asyncio.wait_for(site.vmm.close(), limit_s / 2)
             outcome = undo.undo(self._journal, site.places, self._boot, host_options(site.settings))
         except Exception as error:
-            self._say(e.RestoreFailed(proc.now(), words(error)))
+            self._say(e.RestoreFailed(proc.now(), words(error), self._here()))
             return
         if outcome.left:
-            self._say(e.RestoreFailed(proc.now(), "; ".join(outcome.left)))
+            self._say(e.RestoreFailed(proc.now(), "; ".join(outcome.left), self._here()))
         else:
-            self._say(e.Restored(proc.now(), outcome.undone))
+            self._say(e.Restored(proc.now(), outcome.undone, self._here()))
 
 
 def host_options(settings: Settings) -> Mapping[str, Any]:
     """What the host adapter is told (`vmm_options.host`)."""
     options = settings.vmm_options.get("host")
     return options if isinstance(options, Mapping) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def words(error: BaseException) -> str:

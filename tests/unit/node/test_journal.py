@@ -10,8 +10,9 @@ import pytest
 from wspilot.errors import Refused, WspilotError
 from wspilot.node import journal as journals
 from wspilot.node.journal import Journal, create, parse, take
+from wspilot.node.others import undo_others, wait_others
 from wspilot.node.places import Places
-from wspilot.node.undo import RUNDIR, Outcome, sweep, undo, undo_others, wait_others
+from wspilot.node.undo import RUNDIR, Outcome, sweep, undo
 
 BOOT = "boot-1"
 
@@ -129,9 +130,9 @@ def test_a_living_pilots_journal_is_a_neighbours(places: Places) -> None:
 def test_a_guardian_at_work_is_waited_for_and_then_named(places: Places) -> None:
     journal = opened(places)
     assert undo_others(places, Path(), BOOT).waits
-    assert "guardian" in wait_others(places, BOOT, 0.1).left[0]
+    assert "guardian" in wait_others(places, Path(), BOOT, 0.1).left[0]
     journal.close()
-    assert wait_others(places, BOOT, 0.1) == Outcome()
+    assert wait_others(places, Path(), BOOT, 0.1) == Outcome()
 
 
 def test_entries_of_another_boot_are_void_but_their_files_go(
@@ -140,7 +141,8 @@ def test_entries_of_another_boot_are_void_but_their_files_go(
     def never(*_: object) -> bool:
         raise AssertionError("no process of another boot is ours to kill")
 
-    monkeypatch.setattr("wspilot.node.undo.kill_stale", never)
+    monkeypatch.setattr("wspilot.node.vmm.stale._ask", never)
+    monkeypatch.setattr("wspilot.node.vmm.stale.is_it", never)
     journal = opened(places, boot="boot-0")
     journal.intend("vm:v1", vm(tmp_path))
     journal.intend("reserve", {"adapter": "sim", "mib": 5, "file": str(tmp_path / "none")})

@@ -295,7 +295,8 @@ def test_a_failed_reserve_is_restored_and_told() -> None:
 def test_what_cannot_be_undone_makes_the_node_dirty() -> None:
     t = Talk().ready().order(Verb.RELEASE) >> e.RestoreFailed(1000.0, "memory is stuck")
     assert t.said("failed")[0] | {"spans": []} == {
-        "cause": "memory is stuck", "causes": [], "clean": False, "boot_id": "b", "spans": []
+        "cause": "memory is stuck", "causes": [], "clean": False, "boot_id": "b", "spans": [],
+        "undone": [],
     }  # fmt: skip
 
 

@@ -26,21 +26,30 @@ class Begin:
 
 @dataclass(frozen=True)
 class Reserved:
-    """The node is ready. `kvm` is None where it was not probed; `undone` names old leftovers."""
+    """The node is ready. `kvm` is None where it was not probed; `undone` names old leftovers.
+
+    `here`: who else has a journal on this node (`neighbours`, `node_clean`), as it is told.
+    """
 
     now: float
     taken_mib: int = 0
     kvm: Optional[bool] = None
     undone: tuple[str, ...] = ()
+    here: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ReserveFailed:
-    """The node was not made ready; `clean`: it is as it was found."""
+    """The node was not made ready; `clean`: nothing of an earlier pilot is left on it.
+
+    Where something is: `undone` was undone, `causes` say one by one what was not.
+    """
 
     now: float
     cause: str
     clean: bool = True
+    undone: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,10 +106,11 @@ class DestroyFailed:
 
 @dataclass(frozen=True)
 class Restored:
-    """The node is as it was found; `undone` names what was undone, in words."""
+    """The node is as it was found; `undone` names what was undone, in words; `here`: `Reserved`."""
 
     now: float
     undone: tuple[str, ...] = ()
+    here: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,7 @@ class RestoreFailed:
 
     now: float
     cause: str
+    here: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,20 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Watch:
-    """`suspendable`: a suspended pilot may keep what it took (adapter `none`)."""
+    """`suspendable`: a suspended pilot may keep what it took (adapter `none`).
+
+    `stopped`: it is suspended now, as far as one has looked; that is shown.
+    """
 
     suspendable: bool
     ticked: float
     silent: float = 0.0
+    stopped: bool = False
 
 
 def heard(watch: Watch, now: float) -> Watch:
     """A byte came."""
-    return replace(watch, silent=0.0, ticked=now)
+    return replace(watch, silent=0.0, ticked=now, stopped=False)
 
 
 def looks(watch: Watch) -> bool:
@@ -48,8 +52,9 @@ def tick(watch: Watch, now: float, state: str) -> tuple[Watch, Verdict]:
     passed = now - watch.ticked
     if passed > TICK_S + LATE_S:
         return replace(watch, silent=0.0, ticked=now), Verdict.WAIT
-    watch = replace(watch, silent=watch.silent + passed, ticked=now)
-    if state in ("T", "t") and watch.silent >= LOOK_S:
+    stopped = state in ("T", "t")
+    watch = replace(watch, silent=watch.silent + passed, ticked=now, stopped=stopped)
+    if stopped and watch.silent >= LOOK_S:
         if watch.suspendable:
             return replace(watch, silent=LOOK_S), Verdict.WAIT
         return watch, Verdict.PREEMPT

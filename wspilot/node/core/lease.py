@@ -6,7 +6,8 @@ exit. What differs is what is told first and how much time there is.
 
 from __future__ import annotations
 
-from typing import Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from wspilot.messages import Kind
 from wspilot.model import Span, VmState
@@ -65,6 +66,13 @@ def release(turn: Turn, cause: str) -> None:
     """The daemon lets the node go."""
     if turn.state.phase in ALIVE:
         _begin(turn, cause, False, turn.state.settings.budget.get("stop", 0.0), told=True)
+
+
+def repaired(turn: Turn) -> None:
+    """A repair job has done its work: nothing was reserved, the last word follows at once."""
+    turn.phase(Phase.RELEASING)
+    turn.set(ending="a repair job: what was left is undone")
+    proceed(turn)
 
 
 def term(turn: Turn) -> None:
@@ -128,18 +136,19 @@ def _restore(turn: Turn) -> None:
     turn.do(Restore(max(1.0, turn.state.settings.budget.get("restore", 5.0))))
 
 
-def restored(turn: Turn, undone: tuple[str, ...]) -> None:
+def restored(turn: Turn, undone: tuple[str, ...], here: Mapping[str, Any]) -> None:
     """The node is as it was found, its journal says so."""
     _span(turn, "restore")
+    turn.set(here=here)
     for vm in list(turn.state.vms.values()):
         if vm.exists:
             vms.destroyed(turn, replace(vm, creating=False, wanted="gone"))
     _last_word(turn, (*turn.state.undone, *undone))
 
 
-def restore_failed(turn: Turn, cause: str) -> None:
+def restore_failed(turn: Turn, cause: str, here: Mapping[str, Any]) -> None:
     """Something is left: that is the last word."""
-    turn.set(left=cause)
+    turn.set(left=cause, here=here)
     _last_word(turn, ())
 
 
@@ -161,24 +170,29 @@ def _last_word(turn: Turn, undone: tuple[str, ...]) -> None:
         turn.say(Kind.KILLED, vms=gone, cause=state.ending)
     boot = state.boot_id
     if state.refused or state.left:
-        causes = [text for text in (state.refused, state.left) if text]
+        found = (state.refused, *state.causes, state.left)
+        causes = list(dict.fromkeys(text for text in found if text))
         turn.phase(Phase.FAILED)
         turn.say(
             Kind.FAILED,
             cause=causes[0],
             causes=causes[1:],
             clean=not state.left,
+            undone=list(state.undone),
             boot_id=boot,
             spans=turn.span_docs("restore"),
+            **state.here,
         )
     else:
         turn.phase(Phase.RELEASED)
         turn.say(
             Kind.RELEASED,
             undone=list(undone),
+            clean=True,
             boot_id=boot,
             cause=state.ending,
             spans=turn.span_docs("restore"),
+            **state.here,
         )
     turn.set(over=True)
     turn.do(Finish(1 if state.refused or state.left else 0, _flush_s(turn)))

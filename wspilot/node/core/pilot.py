@@ -17,6 +17,8 @@ from wspilot.node.core.state import Phase, State
 from wspilot.node.core.turn import Turn
 from wspilot.node.values import replace
 
+MOST_TOLD = 50  # leftovers, one by one
+
 
 def step(state: State, event: e.Event) -> tuple[State, tuple[e.Effect, ...]]:
     """One event. Letters come first among the effects: notify, then act."""
@@ -53,22 +55,33 @@ def _begin(turn: Turn, event: e.Begin) -> None:
 def _reserved(turn: Turn, event: e.Reserved) -> None:
     state = turn.state
     span = Span("reserve", state.wall(state.since), round(turn.now - state.since, 6), "node")
-    turn.set(reserving=False, taken_mib=event.taken_mib, undone=event.undone)
+    turn.set(reserving=False, taken_mib=event.taken_mib, undone=event.undone, here=event.here)
+    _tell_undone(turn, event.undone)
     if state.phase is not Phase.RESERVING:
         return
     turn.set(spans=(*state.spans, span))
-    for text in event.undone:
-        turn.log("warning", f"undone, left by an earlier pilot: {text}")
+    if state.settings.repair:
+        lease.repaired(turn)
+        return
     turn.phase(Phase.READY)
     turn.say(
-        Kind.RESERVED, taken_mib=event.taken_mib, kvm=event.kvm, spans=turn.span_docs("reserve")
+        Kind.RESERVED,
+        taken_mib=event.taken_mib,
+        kvm=event.kvm,
+        spans=turn.span_docs("reserve"),
+        undone=list(event.undone),
+        **event.here,
     )
-    if state.settings.repair:
-        lease.release(turn, "a repair job: what was left is undone")
+
+
+def _tell_undone(turn: Turn, texts: tuple[str, ...]) -> None:
+    for text in texts[:MOST_TOLD]:
+        turn.log("warning", f"undone, left by an earlier pilot: {text}")
 
 
 def _reserve_failed(turn: Turn, event: e.ReserveFailed) -> None:
-    turn.set(reserving=False)
+    turn.set(reserving=False, undone=event.undone, causes=event.causes)
+    _tell_undone(turn, event.undone)
     if turn.state.phase is Phase.RESERVING:
         lease.fail(turn, event.cause, event.clean)
     elif not event.clean:
@@ -123,8 +136,8 @@ _HANDLERS: dict[type, Callable[[Turn, Any], None]] = {
     e.VmSaid: _vm(vms.said, "kind", "text"),
     e.Destroyed: _vm(vms.destroyed),
     e.DestroyFailed: _vm(vms.destroy_failed, "cause"),
-    e.Restored: lambda turn, event: lease.restored(turn, event.undone),
-    e.RestoreFailed: lambda turn, event: lease.restore_failed(turn, event.cause),
+    e.Restored: lambda turn, event: lease.restored(turn, event.undone, event.here),
+    e.RestoreFailed: lambda turn, event: lease.restore_failed(turn, event.cause, event.here),
     e.Term: lambda turn, event: lease.term(turn),
     e.Stored: _stored,
     e.Noted: lambda turn, event: turn.log(event.level, event.text),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Optional
+from typing import Any, Optional
 
 from wspilot.messages import Order
 from wspilot.model import Span, VmReport, VmState
@@ -85,9 +85,11 @@ class State:
     killed: bool = False  # VMs end without the daemon having asked
     refused: str = ""  # why this pilot fails, once the node is restored
     left: str = ""  # what could not be undone: the node is dirty
+    causes: tuple[str, ...] = ()  # of `refused`, one by one
     reserving: bool = False
     restoring: bool = False
     undone: tuple[str, ...] = ()  # of earlier pilots' leftovers
+    here: Mapping[str, Any] = field(default_factory=dict)  # `neighbours`, `node_clean`: last seen
     boot_id: str = ""
     force_at: Optional[float] = None  # VMs that still live then are left to `Restore`
     next_beat: float = 0.0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from wspilot.errors import UsageError
+from wspilot.node.vmm import stale
 
 if TYPE_CHECKING:
     from wspilot.node.vmm.base import Vmm
@@ -25,15 +26,19 @@ def open_vmm(name: str, options: Mapping[str, Any]) -> Vmm:
     raise UsageError(f"this node code has no VMM {name!r}", "qemu or sim")
 
 
-def kill_stale(name: str, identity: Mapping[str, Any]) -> bool:
-    """End a VM by its journal entry, whatever this process' own VMM is; True when it is gone."""
-    if name == "sim":
-        from wspilot.node.vmm.sim import kill_stale as kill
+def end_all(entries: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """End VMs by their journal entries, whatever this process' own VMM is; which are gone.
 
-        return kill(identity)
-    from wspilot.node.vmm import stale
+    A simulated VM is its files, which `stale` removes: it has no process.
+    """
+    return stale.end_all([_identity(entry) for entry in entries])
 
-    return stale.kill_stale(identity)
+
+def _identity(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    identity = entry.get("identity")
+    if not isinstance(identity, Mapping):
+        return {}
+    return {**identity, "uuid": ""} if entry.get("vmm") == "sim" else identity
 
 
 async def probe_kvm(

@@ -1,11 +1,12 @@
-"""Ends a QEMU that may have lost its pilot: for the guardian, the next pilot and kill-all.
+"""Ends QEMUs that may have lost their pilot: for the guardian, the next pilot and kill-all.
 
 Works from the journal's `identity` alone: {"uuid", "pid", "start", "qmp", "files"}; `pid` is None
 in an entry written before the start: then the uuid is looked for among this user's processes.
 Plain blocking code on the standard library, because it runs where there is no event loop.
 
 Invariant: no signal and no `quit` goes to a process whose command line does not bear the uuid, or
-whose start time is not the one on record.
+whose start time is not the one on record. A process that is dying has no command line any more: it
+is waited for, since its memory is not back before it is gone.
 """
 
 from __future__ import annotations
@@ -16,32 +17,99 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 QUIT_S = 1.0
 DEATH_S = 2.0
 _POLL_S = 0.005
+_QUIT = b"".join(
+    json.dumps({"execute": name}).encode() + b"\n" for name in ("qmp_capabilities", "quit")
+)
 
 
 def kill_stale(identity: Mapping[str, Any]) -> bool:
-    """True when that VM is gone (or never was), and its run-time files with it.
+    """True when that VM is gone (or never was), and its run-time files with it: see `end_all`."""
+    return end_all([identity])[0]
 
-    At most about 3 s: QMP `quit` with 1 s, unless the process is stopped; then SIGKILL with 2 s.
+
+def end_all(identities: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """Which of these VMs are gone (or never were), their run-time files with them.
+
+    At most about 3 s for all together: QMP `quit` with 1 s, unless a process is stopped; then
+    SIGKILL with 2 s. One after the other, silent ones would cost that each.
     """
+    there = {n: one for n, identity in enumerate(identities) if (one := _there(identity))}
+    with contextlib.ExitStack() as open_channels:
+        asked = {n for n, (pid, _) in there.items() if state(pid) not in "Tt"}
+        for n in asked:
+            _ask(str(identities[n].get("qmp") or ""), open_channels)
+        _wait({n: there[n] for n in asked}, QUIT_S)
+    for n, process in there.items():
+        if lives(process):
+            _kill(identities[n], process[0])
+    stuck = _wait(there, DEATH_S)
+    for n, identity in enumerate(identities):
+        for name in (identity.get("qmp"), *identity.get("files", ())) if n not in stuck else ():
+            if name:
+                with contextlib.suppress(OSError):
+                    Path(name).unlink()
+    return [n not in stuck for n in range(len(identities))]
+
+
+def _there(identity: Mapping[str, Any]) -> Optional[tuple[int, int]]:
+    """(pid, start time) of that VM's process, also while it is dying."""
     pid = find(identity)
-    if pid is not None:
-        asked = state(pid) not in "Tt" and _quit(str(identity.get("qmp") or ""), QUIT_S)
-        if not (asked and _gone(identity, pid, QUIT_S)):
-            _kill(identity, pid)
-            if not _gone(identity, pid, DEATH_S):
-                return False
-    for name in (identity.get("qmp"), *identity.get("files", ())):
-        if name:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-    return True
+    start = identity.get("start") if pid is None else start_time(pid)
+    if pid is None:
+        pid = identity.get("pid")
+        if not isinstance(pid, int) or _argv(pid) != [b""]:
+            return None
+    if not isinstance(start, int) or not lives((pid, start)):
+        return None
+    return pid, start
+
+
+def lives(process: tuple[int, int]) -> bool:
+    """Is (pid, start time) still there? A zombie whose other threads run holds its memory."""
+    fields = _stat(process[0])
+    if len(fields) <= 19 or int(fields[19]) != process[1]:
+        return False
+    return fields[0] not in "ZX" or int(fields[17]) > 1
+
+
+def _wait(processes: Mapping[int, tuple[int, int]], limit_s: float) -> set[int]:
+    """Which of them are still there when all are gone or the time is over."""
+    end, left = time.monotonic() + limit_s, set(processes)
+    while True:
+        left = {n for n in left if lives(processes[n])}
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(_POLL_S)
+
+
+def _ask(path: str, stack: contextlib.ExitStack) -> None:
+    """Send `quit` without waiting for an answer: its death is the answer.
+
+    While the pilot's own connection is open, QEMU serves nobody else and nothing comes of it. The
+    channel stays open in `stack`, for QEMU drops what a closed one has sent.
+    """
+    try:
+        channel = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        channel.setblocking(False)
+        channel.connect(path)
+        channel.send(_QUIT)
+    except (OSError, ValueError):
+        pass
+
+
+def end_process(pid: int, start: int, number: int = signal.SIGKILL) -> bool:
+    """Signal exactly that process; False when it is gone.
+
+    Through a pidfd checked after it was opened: the pid cannot change hands between.
+    """
+    return _signal(pid, number, lambda: lives((pid, start)))
 
 
 def find(identity: Mapping[str, Any]) -> Optional[int]:
@@ -49,6 +117,8 @@ def find(identity: Mapping[str, Any]) -> Optional[int]:
     pid = identity.get("pid")
     if isinstance(pid, int) and not isinstance(pid, bool):
         return pid if is_it(identity, pid) else None
+    if not identity.get("uuid"):
+        return None
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and is_it(identity, int(entry.name)):
             return int(entry.name)
@@ -61,13 +131,21 @@ def is_it(identity: Mapping[str, Any], pid: int) -> bool:
     try:
         if not uuid or Path(f"/proc/{pid}").stat().st_uid != os.geteuid():
             return False
-        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        argv = _argv(pid)
     except OSError:
         return False
     if (b"-uuid", uuid.encode()) not in zip(argv, argv[1:]):
         return False  # also every zombie: it has no command line any more
     start = identity.get("start")
     return start is None or start == start_time(pid)
+
+
+def _argv(pid: int) -> list[bytes]:
+    """The command line; [b""] of a process that is dying (or of the kernel)."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def start_time(pid: int) -> Optional[int]:
@@ -90,67 +168,25 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _gone(identity: Mapping[str, Any], pid: int, limit_s: float) -> bool:
-    end = time.monotonic() + limit_s
-    while is_it(identity, pid):
-        if time.monotonic() > end:
-            return False
-        time.sleep(_POLL_S)
-    return True
-
-
 def _kill(identity: Mapping[str, Any], pid: int) -> None:
-    """SIGKILL through a pidfd checked after it was opened: the pid cannot change hands between."""
+    _signal(pid, signal.SIGKILL, lambda: is_it(identity, pid))
+
+
+def _signal(pid: int, number: int, still: Callable[[], bool]) -> bool:
     try:
         fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):
-        if is_it(identity, pid):
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
-        return
+    except (AttributeError, OSError):  # Linux before 5.3
+        fd = -1
     try:
-        if is_it(identity, pid):
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        if not still():
+            return False
+        if fd < 0:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(fd, number)
     except OSError:
-        pass
-    finally:
-        os.close(fd)
-
-
-def _quit(path: str, limit_s: float) -> bool:
-    """Ask for `quit`, all of it within the limit; True when QEMU took it.
-
-    While the pilot's own connection is open, QEMU serves nobody else and this times out.
-    """
-    end = time.monotonic() + limit_s
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-            channel.settimeout(limit_s)
-            channel.connect(path)
-            buffer = bytearray()
-            _reply(channel, buffer, "QMP", end)
-            for command in ("qmp_capabilities", "quit"):
-                channel.sendall(json.dumps({"execute": command}).encode() + b"\n")
-                _reply(channel, buffer, "return", end)
-    except (OSError, ValueError):
         return False
+    finally:
+        if fd >= 0:
+            os.close(fd)
     return True
-
-
-def _reply(channel: socket.socket, buffer: bytearray, key: str, end: float) -> None:
-    """Read up to a line with `key`, leaving out events. Raises OSError or ValueError."""
-    while True:
-        line, newline, rest = bytes(buffer).partition(b"\n")
-        if newline:
-            buffer[:] = rest
-            if key in json.loads(line):
-                return
-            continue
-        left = end - time.monotonic()
-        if left <= 0 or len(buffer) > 65536:
-            raise OSError("no reply in time")
-        channel.settimeout(left)
-        data = channel.recv(4096)
-        if not data:
-            raise OSError("closed")
-        buffer += data
