@@ -237,7 +237,7 @@ def unseal(direction: str, key: bytes, raw: bytes) -> dict[str, Any]:
     if not hmac.compare_digest(mac, _mac(direction, key, text)):
         raise BadMessage("the mac is not of this slot's key (torn, forged, or for another slot)")
     try:
-        body = json.loads(text)
+        body = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"not JSON: {error}") from None
     if not isinstance(body, dict):
@@ -301,6 +301,16 @@ def parse_rfc3339(text: str) -> float:
     """Seconds since 1970; raises ValueError."""
     moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
     return moment.replace(tzinfo=timezone.utc).timestamp()
+
+
+def _no_number(text: str) -> float:
+    """Python reads NaN and Infinity, and would hand them on in what is then no JSON any more."""
+    raise ValueError(f"{text} is not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if -1e308 <= value <= 1e308 else _no_number(text[:40])
 
 
 def _mac(direction: str, key: bytes, text: bytes) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
+import json
 import os
 from pathlib import Path
 
@@ -131,6 +133,31 @@ def test_bad_is_bounded(spool: Spool) -> None:
     assert not list((spool.root / "new").iterdir())
 
 
+def test_what_is_too_large_is_not_kept_and_what_cannot_be_moved_is_told_once(spool: Spool) -> None:
+    put(spool, note(), raw=b"x" * (MAX_FILE + 1))
+    full = spool.root / "new" / "full"
+    full.mkdir()
+    (full / "inside").touch()
+    put(spool, note(), name="\u4e2d" * 83 + ".json")  # 254 bytes: `.why` would not fit behind it
+    assert len(spool.read().refused) == 3
+    kept = [path for path in (spool.root / "bad").iterdir() if path.suffix != ".why"]
+    assert len(kept) == 1 and kept[0].stat().st_size < MAX_FILE and len(whys(spool)) == 3
+    assert [path.name for path in (spool.root / "new").iterdir()] == ["full"]
+    assert not spool.read().refused
+    (full / "inside").unlink()
+    full.rmdir()
+    assert not spool.read().refused and not spool._stuck
+
+
+def test_a_doubtful_file_that_vanishes_is_forgotten(spool: Spool) -> None:
+    name = put(spool, note(), raw=seal(NEW, KEY, note().body())[:-5])
+    spool.read()
+    spool._names = [name]
+    (spool.root / "new" / name).unlink()
+    spool.read()
+    assert not spool._doubtful
+
+
 def test_a_foreign_owner_is_refused(spool: Spool) -> None:
     if os.getuid() != 0:
         pytest.fail("this test changes an owner: run it as root (sudo make test)")
@@ -202,3 +229,12 @@ async def test_the_watch_wakes_for_a_rename_and_survives_a_new_directory(spool: 
             flag.clear()
     finally:
         watch.close()
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_what_is_no_json_number_is_refused(spool: Spool, number: str) -> None:
+    """Python reads it, and the next JSON document that carries it is none."""
+    text = json.dumps(note().body()).replace('"x"', number).encode()
+    mac = hmac.new(KEY, b"new\0" + text, "sha256").hexdigest().encode()
+    put(spool, note(), raw=mac + b"\n" + text)
+    assert "not JSON" in spool.read().refused[0][1]

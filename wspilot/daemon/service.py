@@ -32,7 +32,7 @@ from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.base import Listing, Result
 from wspilot.daemon.lrm.runner import Runner
 from wspilot.daemon.spool import Batch, Received, Spool, Watch
-from wspilot.daemon.store import Store, StoreError
+from wspilot.daemon.store import WAY_OUT, Store, StoreDamaged, StoreError
 from wspilot.errors import WspilotError
 from wspilot.home import socket_path
 from wspilot.images import load_images
@@ -91,7 +91,7 @@ class Service:
         lock.acquire(take_over=take_over)
         try:
             self._store = Store(self.site.store)
-            self.books = Books.load(self._store.load())
+            self.books = load_books(self._store)
             self.spool.prepare()
             self.secret = _secret(self.home / "secret")
             server = ControlServer(socket_path(self.home), self._api())
@@ -398,6 +398,15 @@ class Service:
                 swept = time.monotonic()
                 with contextlib.suppress(OSError):
                     await self.lane.run(self.spool.sweep)
+
+
+def load_books(store: Store) -> Books:
+    """The books as they are on disk. Raises StoreDamaged when a document is no record."""
+    try:
+        return Books.load(store.load())
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        text = f"the store holds what is no record: {clean(repr(error), 200)}"
+        raise StoreDamaged(text, WAY_OUT) from None
 
 
 async def _forever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

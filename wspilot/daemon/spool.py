@@ -2,7 +2,7 @@
 
 inotify is a hint, the directory listing is the truth. `Spool` does the files and blocks (it runs in
 a `Lane`); `Watch` only wakes the daemon. A file is unlinked after the commit that contains it, and
-what is refused goes to `bad/` with a reason, bounded in number.
+what is refused goes to `bad/` with a reason, bounded in number and bytes.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Spool:
         self._names: list[str] = []
         self._doubtful: dict[str, float] = {}
         self._beats: dict[str, tuple[int, int]] = {}
+        self._stuck: set[str] = set()  # in new/, refused, and not ours to remove
 
     def prepare(self) -> None:
         """Make the directories (0700). Raises Refused when somebody else owns one."""
@@ -91,13 +92,16 @@ class Spool:
         """The next slice of new/. A fresh listing begins when the last one is used up."""
         if not self._names:
             with os.scandir(self.root / "new") as entries:
-                self._names = sorted((entry.name for entry in entries), reverse=True)
+                names = {entry.name for entry in entries}
+            self._stuck &= names
+            self._names = sorted(names - self._stuck, reverse=True)
         slice_ = [self._names.pop() for _ in range(min(limit, len(self._names)))]
         received, refused = [], []
         for name in slice_:
             try:
                 note = self._read_one(name)
             except FileNotFoundError:
+                self._doubtful.pop(name, None)
                 continue
             except BadMessage as error:
                 if self._in_doubt(name, str(error)):
@@ -159,18 +163,24 @@ class Spool:
         return False
 
     def _quarantine(self, name: str, why: str) -> None:
-        bad = self.root / "bad"
+        """Into bad/ with its reason; only the reason of what is too large or no file."""
+        bad, source = self.root / "bad", self.root / "new" / name
+        kept = os.fsdecode(os.fsencode(name)[:200])  # room for `.why` within 255 bytes
         with os.scandir(bad) as entries:
             full = sum(1 for _ in entries) >= 2 * MAX_BAD
-        source = self.root / "new" / name
         try:
-            if full or not stat.S_ISREG(source.lstat().st_mode):
-                source.unlink() if not source.is_dir() else source.rmdir()
-                return
-            (bad / f"{name[:200]}.why").write_text(why + "\n")
-            source.rename(bad / name[:200])
+            info = source.lstat()
+            keep = stat.S_ISREG(info.st_mode) and info.st_size <= MAX_FILE and not full
+            if not full:
+                (bad / f"{kept}.why").write_text(why + "\n")
+            if keep:
+                source.rename(bad / kept)
+            elif stat.S_ISDIR(info.st_mode):
+                source.rmdir()
+            else:
+                source.unlink()
         except OSError:
-            pass  # a directory that is not empty stays; it costs one line a scan
+            self._stuck.add(name)  # a directory that is not empty: told of once
 
     def _key(self, slot: str) -> bytes | None:
         if slot not in self._keys:

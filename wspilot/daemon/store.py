@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import copy
 import errno
-import json
 import os
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,14 +19,15 @@ from tinydb import TinyDB
 from tinydb.storages import Storage
 from tinydb.table import Document, Table
 
+from wspilot.daemon import storefile
+from wspilot.daemon.storefile import META, Damaged, OtherSchema, Tables
 from wspilot.errors import WspilotError
 from wspilot.home import own_dir
 
-SCHEMA = 1
-META = "meta"
+SNAPSHOT, JOURNAL = "snapshot.json", "journal.jsonl"
+WAY_OUT = "see what can be saved: wspilot fsck"
 MIN_JOURNAL = 4 << 20  # bytes; smaller journals are not worth a new snapshot
 Doc = Mapping[str, Any]
-Tables = dict[str, dict[str, Any]]
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -36,12 +35,16 @@ class StoreError(WspilotError):
     """The store could not be read or written; nothing was changed."""
 
 
+class StoreDamaged(StoreError):
+    """The files are not what was written. `wspilot fsck` tells what can be saved."""
+
+
 class StoreFull(StoreError):
     """No room on the disk, or over the quota; nothing was changed."""
 
 
 class Journal:
-    """The file of commits. Each line is `crc32 SPACE json NEWLINE`, json = {seq, set, del}.
+    """The file of commits: lines of `storefile.line`, each {seq, set, del}.
 
     `size` is where the good records end. What lies behind (a torn tail, never acknowledged) is cut
     off by the first commit, so that merely looking at a living daemon's store changes nothing.
@@ -60,7 +63,7 @@ class Journal:
                 f"{self.path} could not be cut back after a failed write",
                 "make room on its disk and restart the daemon",
             )
-        line = _line(record)
+        line = storefile.line(record)
         try:
             if self._tail:
                 os.ftruncate(self._descriptor, self.size)
@@ -103,14 +106,9 @@ class JournalStorage(Storage):
         self._place = Path(path)
         own_dir(self._place)
         self._sync = sync
-        self._seq, self._tables = _snapshot(self._place / "snapshot.json")
-        records, good = _records(self._place / "journal.jsonl")
-        for record in records:
-            if record["seq"] > self._seq:
-                _apply(self._tables, record)
-                self._seq = record["seq"]
-        self._snapshot_size = _size(self._place / "snapshot.json")
-        self._journal = Journal(self._place / "journal.jsonl", good, sync)
+        self._seq, self._tables, good = read(self._place)
+        self._snapshot_size = _size(self._place / SNAPSHOT)
+        self._journal = Journal(self._place / JOURNAL, good, sync)
 
     def read(self) -> Tables | None:
         """A copy of all tables: stock TinyDB changes documents in place."""
@@ -138,26 +136,19 @@ class JournalStorage(Storage):
         record = {"seq": self._seq + 1, "set": sets, "del": gone}
         self._journal.append(record)
         self._seq += 1
-        _apply(self._tables, record)
+        apply(self._tables, record)
         if self._journal.size > max(MIN_JOURNAL, self._snapshot_size):
             self.compact()
 
     def compact(self) -> None:
         """Replace the snapshot. A crash at any point leaves records that replay harmlessly."""
-        path = self._place / "snapshot.json"
-        temporary = path.with_suffix(".tmp")
-        self._tables[META] = {"1": {"schema": SCHEMA, "seq": self._seq}}
         try:
-            with open(temporary, "w", opener=_private) as file:
-                file.write(json.dumps(self._tables, separators=(",", ":")))
-                file.flush()
-                os.fsync(file.fileno())
-                self._snapshot_size = file.tell()
-            temporary.replace(path)
-            _sync_dir(self._place)
+            data = storefile.snapshot(self._seq, self._tables)
+            replace_snapshot(self._place, data)
+            self._snapshot_size = len(data)
             self._journal.clear()
         except OSError:
-            temporary.unlink(missing_ok=True)  # the journal goes on; tried again at the next commit
+            pass  # the journal goes on; tried again at the next commit
 
     def close(self) -> None:
         """Everything is durable already: only descriptors are given back."""
@@ -186,7 +177,13 @@ class Store:
         self._next = 1
 
     def load(self) -> dict[str, dict[str, Doc]]:
-        """Every document, by table and id."""
+        """Every document, by table and id. Raises StoreDamaged for one without an id of ours."""
+        try:
+            return self._load()
+        except (KeyError, TypeError, ValueError) as error:
+            raise StoreDamaged(f"the store holds what is no record: {error!r}", WAY_OUT) from None
+
+    def _load(self) -> dict[str, dict[str, Doc]]:
         tables: dict[str, dict[str, Doc]] = {}
         for name in sorted(self._db.tables() - {META}):
             documents: Iterable[Document] = self._db.table(name)
@@ -227,76 +224,67 @@ class Store:
         self._db.close()
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
-    body = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-def _snapshot(path: Path) -> tuple[int, Tables]:
-    """(seq, tables) of the snapshot. Raises StoreError when it is damaged or of another schema."""
+def read(place: Path) -> tuple[int, Tables, int]:
+    """(last seq, tables, where the journal's good records end). Raises StoreError."""
     try:
-        tables = json.loads(path.read_bytes())
-        meta = tables.get(META, {}).get("1", {})
-    except FileNotFoundError:
-        return 0, {}
-    except (ValueError, AttributeError, RecursionError) as error:
+        data = _bytes(place / SNAPSHOT)
+        seq, tables = storefile.read_snapshot(data) if data is not None else (0, {})
+    except Damaged as error:
+        raise StoreDamaged(f"{place / SNAPSHOT} is damaged: {error}", WAY_OUT) from None
+    except OtherSchema as error:
         raise StoreError(
-            f"{path} is damaged: {error}", "see what can be saved: wspilot fsck"
+            f"{place / SNAPSHOT} has {error}", "use the wspilot that wrote it"
         ) from None
-    if meta.get("schema") != SCHEMA:
-        raise StoreError(
-            f"{path} has schema {meta.get('schema')!r}; this wspilot reads schema {SCHEMA}",
-            "use the wspilot that wrote it",
+    reading = storefile.read_journal(_bytes(place / JOURNAL) or b"")
+    if reading.gaps:
+        gap, path = reading.gaps[0], place / JOURNAL
+        raise StoreDamaged(
+            f"{path} is damaged at byte {gap.at}, with commits after it: {gap.text}", WAY_OUT
         )
-    return int(meta["seq"]), tables
+    for _, record in reading.records:
+        if record["seq"] > seq + 1:
+            raise StoreDamaged(
+                f"{place / JOURNAL} goes on at commit {record['seq']}, but the last one is {seq}",
+                WAY_OUT,
+            )
+        if record["seq"] > seq:
+            apply(tables, record)
+            seq = record["seq"]
+    return seq, tables, reading.good
 
 
-def _records(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """(good records, where they end). A bad last line is a torn tail; a bad middle is refused."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return [], 0
-    found, good = [], 0
-    for start, line in _lines(data):
-        record = _parse(line)
-        if record is None:
-            if start + len(line) + 1 < len(data):
-                raise StoreError(
-                    f"{path} is damaged at byte {start}, with commits after it",
-                    "see what can be saved: wspilot fsck",
-                )
-            break
-        found.append(record)
-        good = start + len(line) + 1
-    return found, good
-
-
-def _lines(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(offset, line) of every line that has its newline; one without it was never acknowledged."""
-    start = 0
-    while (end := data.find(b"\n", start)) >= 0:
-        yield start, data[start:end]
-        start = end + 1
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    crc, _, body = line.partition(b" ")
-    if crc != b"%08x" % zlib.crc32(body):
-        return None
-    try:
-        record = json.loads(body)
-        return record if isinstance(record["seq"], int) else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _apply(tables: Tables, record: Mapping[str, Any]) -> None:
+def apply(tables: Tables, record: Mapping[str, Any]) -> None:
+    """Whole documents replace what was there."""
     for name, documents in record["set"].items():
         tables.setdefault(name, {}).update(documents)
     for name, ids in record["del"].items():
         for id in ids:
             tables.get(name, {}).pop(id, None)
+
+
+def replace_snapshot(place: Path, data: bytes) -> None:
+    """Durable when it returns. Raises OSError: the old one stands."""
+    path = place / SNAPSHOT
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb", opener=_private) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_dir(place)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _size(path: Path) -> int:
@@ -307,7 +295,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _sync_dir(path: Path) -> None:
+def sync_dir(path: Path) -> None:
+    """Make renames in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -230,3 +230,20 @@ def test_a_guardians_heartbeat_keeps_its_stopped_pilot_from_being_lost() -> None
         d.later(30).say(Listened(30))
         d.hear("n1", Kind.HEARTBEAT, {"last_seq": 0, "state": "suspended"}, of="n1")
     assert d.slot.state is S.READY
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        {"id": []}, {"state": 7}, {"progress": 10**400}, {"spans": [{"name": 1, "start": 1}]},
+        {"spans": [{"name": "boot", "start": 1e30, "seconds": 1.0}]}, {"spans": "boot"},
+    ],
+)  # fmt: skip
+def test_a_signed_report_that_makes_no_sense_changes_nothing(bend: dict[str, object]) -> None:
+    """Found by the fuzzer: the event was dropped as a bug, or no snapshot could be made of it."""
+    d = Dialogue()
+    d.run("n1")
+    before = d.vms[0]
+    data = {**VmReport(before.id, VmState.FAILED, "no").to_data(), **bend}
+    assert d.hear("n1", Kind.VM, data) is True
+    assert d.vms[0] == before

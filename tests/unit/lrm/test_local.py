@@ -351,6 +351,18 @@ def test_answers_that_are_no_answers() -> None:
         assert not driver.polled(result, ()).ok
 
 
+@pytest.mark.parametrize(
+    "out",
+    [b"{}", b'{"jobs": 3}', b'{"jobs": [3]}', b'{"jobs": [{"id": "1"}]}', b"[" * 100_000,
+     b'{"jobs": [{"id": "-x", "name": "a", "owner": "b", "state": "running", "hosts": [],'
+     b' "exit": null, "reason": ""}]}'],
+)  # fmt: skip
+def test_a_listing_of_another_shape_is_none(out: bytes) -> None:
+    """Found by the fuzzer: it ended the daemon's poll loop for a second."""
+    driver = open_driver("local", {}, Path("/nonexistent"))
+    assert not driver.polled(Result(("x",), 0, out), ()).ok
+
+
 def test_the_verbs_are_quick(cluster: Cluster) -> None:
     """The median of ten, with the interpreter's own start taken off."""
     cluster.listing()

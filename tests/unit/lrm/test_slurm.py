@@ -118,10 +118,27 @@ def test_scancel() -> None:
         ("node[01-03]", ("node01", "node02", "node03")),
         ("a[1,3-4],login,b[09-10]", ("a1", "a3", "a4", "login", "b09", "b10")),
         ("n[1-999999999999]", ()),
+        ("n[\u00b2-\u00b3]", ()),
+        ("n[" + "0" * 5000 + "-9]", ()),
     ],
 )
 def test_host_lists(hosts: str, names: tuple[str, ...]) -> None:
     assert expand(hosts) == names
+
+
+def test_a_host_list_cannot_fill_the_memory() -> None:
+    """Found by the fuzzer's rule: 9 bytes of it were 65,536 names."""
+    assert len(expand("n[" + "1-65536," * 1000 + "]")) <= 65_536
+    assert len(expand("n," * 100_000)) <= 65_536
+
+
+def test_the_users_own_arrays_are_not_ours_and_do_not_spoil_the_poll() -> None:
+    """Found by the fuzzer: their ids went into the listing, and no scancel takes them."""
+    out = (b"14_[1-9%2]|ann|PENDING||Priority|ws-abcdefgh-01\n15+0|ann|RUNNING|n1|None|het\n"
+           b"16|ann|RUNNING|n1|None|ws-abcdefgh-01\n")  # fmt: skip
+    listing = SLURM.polled(Result(("squeue",), 0, out), ())
+    assert listing.ok and set(listing.jobs) == {"16"}
+    assert not SLURM.polled(Result(("squeue",), 0, b"16x|ann|RUNNING|n1|None|a\n"), ()).ok
 
 
 @pytest.mark.parametrize("path", ["/s/a b", "/s/%j", "/s/a\\b", "/s/'x", "relative"])

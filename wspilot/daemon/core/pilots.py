@@ -225,9 +225,17 @@ def _vm(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
 def _report(data: Any) -> VmReport | None:
     try:
         report = from_doc(VmReport, data)
-        return replace(report, cause=clean(str(report.cause), 500), spans=report.spans[:32])
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return None
+    if not isinstance(report.id, str) or not all(map(_possible, report.spans[:32])):
+        return None
+    return replace(report, cause=clean(str(report.cause), 500), spans=report.spans[:32])
+
+
+def _possible(span: Span) -> bool:
+    """What can be shown: words as words, and a time that a calendar has."""
+    words = isinstance(span.name, str) and isinstance(span.clock, str)
+    return words and 0 <= span.start < 1e11 and -1e11 < (span.seconds or 0) < 1e11
 
 
 def _answer(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
@@ -380,9 +388,10 @@ def _old_enough(turn: Turn, pilot: PilotRecord) -> bool:
 def _spans(data: Mapping[str, Any]) -> tuple[Span, ...]:
     spans = data.get("spans")
     try:
-        return tuple(from_doc(Span, item) for item in spans[:16]) if isinstance(spans, list) else ()
-    except (TypeError, ValueError, KeyError):
+        found = [from_doc(Span, item) for item in spans[:16]] if isinstance(spans, list) else []
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         return ()
+    return tuple(filter(_possible, found))
 
 
 def _nothing(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import re
 import sys
 from dataclasses import asdict
 from os import getuid
@@ -24,6 +25,7 @@ from wspilot.daemon.lrm.base import (
 from wspilot.daemon.lrm.site import LocalSettings
 from wspilot.text import clean
 
+_ID = re.compile(r"[0-9]{1,18}")
 PROGRAM = str(Path(local_lrm.__file__).absolute())
 
 
@@ -50,8 +52,8 @@ class LocalDriver:
 
     def submitted(self, result: Result) -> Answer:
         doc = _document(result)
-        if doc is not None and isinstance(doc.get("id"), str):
-            return Answer(Verdict.ACCEPTED, doc["id"])
+        if doc is not None and _ID.fullmatch(str(doc.get("id"))):
+            return Answer(Verdict.ACCEPTED, str(doc["id"]))
         if result.rc == local_lrm.REFUSED:
             return Answer(Verdict.REFUSED, text=clean(result.err, 300))
         return Answer(Verdict.UNCLEAR, text=_why(result))
@@ -63,7 +65,12 @@ class LocalDriver:
         doc = _document(result)
         if doc is None:
             return Listing(False, text=_why(result))
-        return Listing(True, {job["id"]: _job(job) for job in doc["jobs"]})
+        try:
+            jobs = [_job(job) for job in doc["jobs"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            text = f"the built-in batch system said something unknown: {clean(repr(error), 120)}"
+            return Listing(False, text=text)
+        return Listing(True, {job.id: job for job in jobs})
 
     def find(self, owner: str) -> Command:
         return self._command("list")
@@ -75,7 +82,7 @@ class LocalDriver:
         doc = _document(result)
         if doc is None:
             return Answer(Verdict.UNCLEAR, text=_why(result))
-        return Answer(Verdict.GONE if doc["gone"] else Verdict.ACCEPTED)
+        return Answer(Verdict.GONE if doc.get("gone") is True else Verdict.ACCEPTED)
 
     def script(self, request: JobRequest, launch: tuple[str, ...]) -> str:
         return site_script("#!/bin/sh", (), launch)
@@ -101,12 +108,19 @@ def site_script(shebang: str, directives: tuple[str, ...], launch: tuple[str, ..
 
 
 def _job(doc: dict[str, Any]) -> Job:
+    """Raises KeyError, TypeError, ValueError or AttributeError for what is no job."""
+    id, raw, ended = doc["id"], clean(str(doc["state"]), 40), doc["exit"]
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        raise ValueError(f"{id!r} is not a job id")
+    if not isinstance(ended, (int, type(None))):
+        raise TypeError(f"exit {ended!r}")
     try:
-        state = JobState(doc["state"])
+        state = JobState(raw)
     except ValueError:
         state = JobState.UNKNOWN
-    return Job(doc["id"], doc["name"], doc["owner"], state, doc["state"], tuple(doc["hosts"]),
-               doc["exit"], doc["reason"])  # fmt: skip
+    hosts = tuple(clean(str(host), 80) for host in doc["hosts"])
+    return Job(id, clean(str(doc["name"]), 80), clean(str(doc["owner"]), 64), state, raw, hosts,
+               ended, clean(str(doc["reason"]), 200))  # fmt: skip
 
 
 def _document(result: Result) -> dict[str, Any] | None:
@@ -114,7 +128,7 @@ def _document(result: Result) -> dict[str, Any] | None:
         return None
     try:
         doc = json.loads(result.out)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return doc if isinstance(doc, dict) else None
 

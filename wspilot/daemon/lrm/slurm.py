@@ -25,10 +25,13 @@ from wspilot.daemon.lrm.directives import check_paths, job_script
 from wspilot.daemon.lrm.site import BatchSettings
 from wspilot.text import clean
 
-JOB_ID = re.compile(r"[1-9]\d{0,17}")
-_SUBMITTED = re.compile(r"([1-9]\d{0,17})(;[\w.-]+)?\s*")  # --parsable: ID, or ID;CLUSTER
+JOB_ID = re.compile(r"[1-9][0-9]{0,17}")
+MOST_HOSTS = 65_536
+_PART_OF_ANOTHER = re.compile(r"[1-9][0-9]*[_+]\S*")  # arrays and heterogeneous jobs: never ours
+_SUBMITTED = re.compile(r"([1-9][0-9]{0,17})(;[\w.-]+)?\s*")  # --parsable: ID, or ID;CLUSTER
 _FIELDS = "%i|%u|%T|%N|%r|%j"  # the name comes last: it may hold any character
-_HOST_SET = re.compile(r"([^\[\],]+)(?:\[([^\]]*)\])?,?")
+_HOST_SET = re.compile(r"([^\[\],]+)(?:\[([^\[\]]*)\])?,?")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _STATES: Mapping[str, JobState] = {
     "PENDING": JobState.QUEUED, "CONFIGURING": JobState.QUEUED, "REQUEUED": JobState.QUEUED,
     "REQUEUE_FED": JobState.QUEUED, "REQUEUE_HOLD": JobState.HELD, "SPECIAL_EXIT": JobState.HELD,
@@ -87,7 +90,7 @@ class SlurmDriver:
             job = _job(line)
             if job is not None:
                 jobs[job.id] = job
-            elif line.strip():
+            elif line.strip() and not _PART_OF_ANOTHER.fullmatch(line.partition("|")[0]):
                 return Listing(False, text=f"squeue said something unknown: {clean(line, 120)}")
         return Listing(True, jobs)
 
@@ -159,7 +162,7 @@ SRUN = ("srun", "--nodes={nodes}", "--ntasks={nodes}", "--ntasks-per-node=1", "-
 
 def _job(line: str) -> Job | None:
     parts = line.split("|", 5)
-    if len(parts) != 6 or not JOB_ID.match(parts[0]):
+    if len(parts) != 6 or not JOB_ID.fullmatch(parts[0]):
         return None
     id, owner, raw, hosts, reason, name = parts
     state = _STATES.get(raw, JobState.UNKNOWN)
@@ -172,19 +175,21 @@ def _job(line: str) -> Job | None:
 
 
 def expand(hosts: str) -> tuple[str, ...]:
-    """`node[01-03,07],login` as single names (scontrol(1), show hostnames)."""
+    """`node[01-03,07],login` as single names (scontrol(1), show hostnames), at most MOST_HOSTS."""
     found: list[str] = []
-    for prefix, ranges in _HOST_SET.findall(hosts):
+    for prefix, ranges in _HOST_SET.findall(clean(hosts, 1 << 20)):
         if not ranges:
             found.append(prefix)
             continue
         for part in ranges.split(","):
-            low, _, high = part.partition("-")
-            high = high or low
-            if not (low.isdigit() and high.isdigit()) or int(high) - int(low) > 65_536:
+            match = _RANGE.fullmatch(part)
+            if match is None:
                 continue
+            low, high = match.group(1), match.group(2) or match.group(1)
+            if int(high) - int(low) + len(found) > MOST_HOSTS:
+                return tuple(found[:MOST_HOSTS])
             found += [f"{prefix}{n:0{len(low)}d}" for n in range(int(low), int(high) + 1)]
-    return tuple(found)
+    return tuple(found[:MOST_HOSTS])
 
 
 def _said(result: Result) -> str:

@@ -34,7 +34,7 @@ from wspilot.daemon.lrm.site import BatchSettings
 from wspilot.daemon.lrm.slurm import SRUN
 from wspilot.text import clean
 
-JOB_ID = re.compile(r"\d{1,18}(\[\d*\])?(\.[A-Za-z0-9][\w.-]*)?")
+JOB_ID = re.compile(r"[0-9]{1,18}(\[[0-9]*\])?(\.[A-Za-z0-9][\w.-]*)?", re.ASCII)
 MANY = 200  # ids; beyond that the whole list is asked for
 UNKNOWN_ID, BAD_STATE = 153, 170
 # Somebody's job name must not make the whole answer unreadable, nor look like the end of a line.
