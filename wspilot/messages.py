@@ -9,18 +9,22 @@ What `data` holds, by kind (times are RFC 3339 UTC, memory is MiB):
 | kind | data |
 |---|---|
 | `started` | boot_id, host, cpus, memory_mib, kvm_device, guardian, uid, python, age_s, clock |
-| `reserved` | taken_mib, kvm (true, false, null: not probed) |
+| `reserved` | taken_mib, kvm (true, false, null: not probed), undone, neighbours, node_clean |
 | `vm`, `progress` | the VM's whole state: `VmReport.to_data` |
 | `answer` | re, ok, code, message, data |
 | `preempted` | cause |
 | `killed` | vms (ids this node destroyed on its own), cause |
 | `releasing` | cause, over (true: the lease was served to its end) |
-| `released` | undone (words), boot_id; from the guardian with `for`: cause |
-| `failed` | cause, causes (chain), clean (true: the node is as it was found), boot_id |
+| `released` | undone (words), clean, boot_id, cause, neighbours, node_clean |
+| `failed` | cause, causes (chain), clean (true: the node is as it was found), undone, boot_id, |
+|  | neighbours, node_clean; a guardian's: undone_after_s; a launcher's: nothing_started |
 | `log` | level, text |
 | `heartbeat` | last_seq, state, vms (all `VmReport`s), taken_mib, undelivered |
 
-and of commands: `create` VmSpec as the pilot's VMM takes it; `destroy` {vm, grace_s};
+`node_clean`: no journal of a dead pilot is left on this node; `neighbours`: the slots whose pilots
+or guardians were seen alive there. Both together prove the return of what earlier slots had.
+
+And of commands: `create` VmSpec as the pilot's VMM takes it; `destroy` {vm, grace_s};
 `start, stop, pause, resume, reboot, suspend, save` {vm, ...}; `release` {cause}; `lease` {seconds};
 `ping` {}; `context` {vm, files}.
 """

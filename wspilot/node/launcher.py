@@ -61,7 +61,14 @@ def launch_slot(job: Job, env: Mapping[str, str]) -> int:
     if why:
         from wspilot.node import refusal  # dear, and needed by no launcher that starts something
 
-        refusal.say_failed(job, epoch, launch.own_node("", nodes, env, _host()), why, True)
+        refusal.say_failed(
+            job,
+            epoch,
+            launch.own_node("", nodes, env, _host()),
+            why,
+            True,
+            here={"nothing_started": True},
+        )
         return 1
     started = []
     for argv in plan(job, settings, epoch, nodes):

@@ -128,10 +128,10 @@ def job_gone(turn: Turn, slot: Slot, cause: str) -> None:
 
 
 def _mourning(turn: Turn, slot: Slot) -> float:
-    """How long the last words of a dead job are waited for. Where no pilot ever spoke nothing was
-    created, and only the guardians' undoing of a reserve can be under way."""
+    """How long the last words of a dead job are waited for: guardians have the restore budget, and
+    what comes later still counts. Where no pilot ever spoke nothing was created."""
     if slot.pilots:
-        return turn.rules.silence_s
+        return turn.rules.restore_s + turn.rules.linger_s
     return turn.rules.restore_s + turn.rules.linger_s / 2
 
 
