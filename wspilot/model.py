@@ -448,7 +448,11 @@ T = TypeVar("T")
 
 def to_doc(record: Any) -> dict[str, Any]:
     """A record as the JSON object that is stored and sent."""
-    return {key: _plain(value) for key, value in vars(record).items()}
+    values: Mapping[str, Any] = vars(record)
+    kind: Any = type(record)
+    return {
+        name: values[name] if make is None else make(values[name]) for name, make in _plainers(kind)
+    }
 
 
 def from_doc(kind: type[T], doc: Mapping[str, Any]) -> T:
@@ -456,12 +460,24 @@ def from_doc(kind: type[T], doc: Mapping[str, Any]) -> T:
     return kind(**{name: make(doc[name]) for name, make in _makers(kind) if name in doc})  # type: ignore[arg-type]
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return to_doc(value) if is_dataclass(value) else value
+@cache
+def _plainers(kind: Any) -> tuple[tuple[str, Any], ...]:
+    hints = typing.get_type_hints(kind)
+    return tuple((item.name, _plainer(hints[item.name])) for item in fields(kind))
+
+
+def _plainer(hint: Any) -> Any:
+    """A function from a value of the type `hint` to JSON; None: it is JSON as it is."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        item = _plainer(args[0])
+        return list if item is None else lambda value: [item(part) for part in value]
+    if origin is typing.Union:
+        inner = _plainer(next(arg for arg in args if arg is not type(None)))
+        return inner and (lambda value: None if value is None else inner(value))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return lambda value: value.value
+    return to_doc if is_dataclass(hint) else None
 
 
 @cache

@@ -23,7 +23,8 @@ from wspilot.daemon.store import Store, StoreError, StoreFull
 from wspilot.messages import Order, Verb, rfc3339
 
 SCAN_S = 5.0  # a rescan, when nothing wakes the daemon
-TICK_S = 2.0
+TICK_S = 3.0
+GATHER_S = 0.1  # files that come together are read together
 POLL_S = 15.0
 
 
@@ -64,9 +65,9 @@ class Head:
         self.history: list[tuple[float, object]] = []
         self._look = look
         self._unposted: list[d.Event] = []
-        self.life, self.up = 0, False
+        self.life, self.up, self.up_since = 0, False, 0.0
         self._files_free = self._lrm_free = self._listened_at = 0.0
-        self._polling = self._scanning = False
+        self._polling, self._next_scan = False, 0.0
         self.store: Store
         self.books = Books()
         self.start()
@@ -77,16 +78,14 @@ class Head:
         """Load the books and resume."""
         self.store = Store(self.disk.path)
         self.books = Books.load(self.store.load())
-        self.life, self.up = self.life + 1, True
+        self.life, self.up, self.up_since = self.life + 1, True, self.clock.now
         self._unposted = []
         self._files_free = self._lrm_free = self._listened_at = self.clock.now
-        self._polling = self._scanning = False
+        self._polling, self._next_scan = False, 0.0
         self.post(d.Recovered())
-        life = self.life
         self.later(0.5, self._tick)
         self.later(self.chance.between(0, POLL_S), self._poll_loop)
         self.later(0.2, self._scan_loop)
-        assert life == self.life
 
     def die(self, power: bool = False) -> None:
         """kill -9, or the whole host."""
@@ -107,8 +106,8 @@ class Head:
         life = self.life
         self.clock.after(seconds, lambda: act() if self.up and self.life == life else None)
 
-    def _struck(self) -> bool:
-        if self.chance.hits(Fault.DAEMON_KILLED):
+    def _struck(self, scale: float = 1.0) -> bool:
+        if self.chance.hits(Fault.DAEMON_KILLED, scale=scale):
             self.die()
         elif self.chance.hits(Fault.HEAD_CRASH):
             self.die(power=True)
@@ -141,7 +140,7 @@ class Head:
             self.books.asking.clear()
             raise
         self.books.settle()
-        if self._struck():
+        if self._struck(4.0 if effects else 0.5):  # the worst moment: promised, nothing done
             return []
         for effect in effects:
             self._ask(effect)
@@ -202,8 +201,9 @@ class Head:
 
     def wake(self, at: float) -> None:
         """inotify: somebody wrote something that is visible from `at` on."""
-        if self.up and not self._scanning:
-            self.later(at - self.clock.now + 0.01, self.scan)
+        if self.up and not self._next_scan - GATHER_S <= at <= self._next_scan:
+            self._next_scan = at + GATHER_S
+            self.later(self._next_scan - self.clock.now, self.scan)
 
     def scan(self) -> None:
         """List new/ and hb/; unlink what is done."""

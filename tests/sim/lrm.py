@@ -41,6 +41,7 @@ class Signals:
     start: Callable[[SimJob], None] = lambda job: None
     term: Callable[[SimJob], None] = lambda job: None
     kill: Callable[[SimJob], None] = lambda job: None
+    overdue: Callable[[SimJob], None] = lambda job: None  # the grace is over
     stop: Callable[[SimJob], None] = lambda job: None
     resume: Callable[[SimJob], None] = lambda job: None
 
@@ -76,7 +77,8 @@ class Lrm:
         self.jobs[job.id] = job
         if hits(Fault.HELD, job.id):
             job.held = True
-            self._clock.after(self._chance.between(20, 200), lambda: self._release(job))
+            if self._chance.random.random() < 0.7:  # else until somebody deletes it
+                self._clock.after(self._chance.between(20, 200), lambda: self._release(job))
         self._soon()
         if hits(Fault.QSUB_LOST, name):
             return Answer(Verdict.UNCLEAR, text="time limit")
@@ -173,7 +175,11 @@ class Lrm:
         if not job.killing:
             job.killing, start = True, job.starts
             self.signals.term(job)
-            self._clock.after(GRACE_S, lambda: self._if(job, start, self.strike))
+            self._clock.after(GRACE_S, lambda: self._if(job, start, self._graceless))
+
+    def _graceless(self, job: SimJob) -> None:
+        self.signals.overdue(job)
+        self.strike(job)
 
     def strike(self, job: SimJob) -> None:
         """KILL, with no warning."""

@@ -142,7 +142,8 @@ class SimPilot:
         self.id, self._guardian_id = uuid(self._chance), uuid(self._chance)
         self.slot = facts.slot
         self.alive, self.stopped, self.died = True, False, 0.0
-        self.ever_stopped = False
+        self.ever_stopped = self.asked_to_go = False
+        self.resumed_at = 0.0
         self._later_events: list[Callable[[], None]] = []  # while it is stopped
         self._wakes = 0.0
         self._delivering = False
@@ -173,7 +174,13 @@ class SimPilot:
 
     def term(self) -> None:
         """SIGTERM."""
+        self.asked_to_go = True
         self._when_running(lambda: self.step(e.Term(self._clock.now)))
+
+    def overdue(self) -> None:
+        """It was asked to go a grace period ago; one that could have gone is wrong to be there."""
+        able = self.asked_to_go and not self.ever_stopped
+        assert not (self.alive and able), f"pilot {self.id[:8]} used up all of its grace"
 
     def stop(self, hung: bool = False) -> None:
         """SIGSTOP (or a hang): nothing moves any more; the guardian watches."""
@@ -186,7 +193,7 @@ class SimPilot:
     def resume(self) -> None:
         """SIGCONT: what came meanwhile is done now."""
         if self.alive and self.stopped:
-            self.stopped = False
+            self.stopped, self.resumed_at = False, self._clock.now
             waiting, self._later_events = self._later_events, []
             for act in waiting:
                 self._when_running(act)
@@ -426,7 +433,9 @@ class SimPilot:
         number = mail.last_seq
         for letter in (*mail.handed, *mail.waiting):
             number += 0 if letter.seq else 1
-            self.host.outbox.append(self._note(letter.seq or number, Kind(letter.kind), letter.data))
+            self.host.outbox.append(
+                self._note(letter.seq or number, Kind(letter.kind), letter.data)
+            )
         if self.id in self.host.journals:
             if self.journal.entries:
                 self.journal.guarded = False

@@ -1,4 +1,4 @@
-"""The shared filesystem: late, repeated, torn, hanging; never forging (that is the spool's test)."""
+"""The shared filesystem: late, repeated, torn, hanging. Forged files are the spool's own tests."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ class Share:
         until = max(self.back_at, self._stuck.get(node, 0.0))
         return max(0.0, until - self._clock.now)
 
+    def freed(self, node: str) -> float:
+        """When that node's courier was last free again."""
+        return max(self.back_at, self._stuck.get(node, 0.0))
+
     def put(self, note: Notification) -> None:
         """A file is renamed into new/ (or replaced in hb/)."""
         if note.kind.value == "heartbeat":
@@ -63,7 +67,9 @@ class Share:
     def _visible(self) -> float:
         late = self._chance.between(0.02, 0.5)
         if self._chance.hits(Fault.FILE_LATE):
-            late += self._chance.random.choice([2.0, 20.0, 60.0, 300.0]) * self._chance.between(0, 1)
+            late += self._chance.random.choice([2.0, 20.0, 60.0, 300.0]) * self._chance.between(
+                0, 1
+            )
         return self._clock.now + late
 
     def visible(self) -> list[File]:

@@ -47,7 +47,9 @@ def rows() -> list[str]:
     found = []
     for kind, moves in (("slot", SLOT_MOVES), ("vm", VM_MOVES), ("workspace", WORKSPACE_MOVES)):
         for old, news in moves.items():
-            found += [f"{kind} {old.value}>{new.value}" for new in sorted(news, key=lambda s: s.value)]
+            found += [
+                f"{kind} {old.value}>{new.value}" for new in sorted(news, key=lambda s: s.value)
+            ]
     return found
 
 

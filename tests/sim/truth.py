@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.sim.faults import Fault
-from tests.sim.node import RESTORE_S
+from tests.sim.node import RESTORE_S, SimPilot
 from wspilot.daemon.core import Books
 from wspilot.daemon.lrm.base import JobState
 from wspilot.model import FINAL_SLOT, Outcome, Slot, Vm, Workspace, WorkspaceState
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.sim.play import Play
 
 LOOK_S = 4.0
+SLOW_S = 150.0  # the latest file is not later
 ALIVE = (JobState.QUEUED, JobState.HELD, JobState.RUNNING, JobState.SUSPENDED)
 
 
@@ -32,6 +33,7 @@ class Truth:
 
     def __init__(self, play: Play) -> None:
         self._play = play
+        self._begun: set[str] = set()
         play.clock.after(LOOK_S, self._patrol)
 
     # -- at every commit and every birth
@@ -50,6 +52,12 @@ class Truth:
             other = play.head.books.vm(id)
             same = {nic.ip for nic in record.nics} & {nic.ip for nic in other.nics if other}
             check(not same, f"VMs {vm} and {id} both have {same}")
+
+    def launched(self, slot: str) -> None:
+        """A launcher starts pilots: once a slot, and never for one that the daemon has closed."""
+        check(slot not in self._begun, f"a second set of pilots for slot {slot}")
+        check(slot not in self._play.head.epochs.closed, f"pilots for the closed slot {slot}")
+        self._begun.add(slot)
 
     def look(self, books: Books) -> None:
         """The records that are about to be committed."""
@@ -82,9 +90,14 @@ class Truth:
 
     def _workspace(self, ws: Workspace) -> None:
         if ws.state is WorkspaceState.ENDED and ws.outcome is not Outcome.ABANDONED:
+            open_ = [one.id for one in self._slots(ws) if one.state not in FINAL_SLOT]
+            check(not open_, f"{ws.name} has ended, its slots {open_} have not")
             for host in self._play.hosts.values():
                 left = [vm for vm in ws.vms if vm in host.vms and self._guarded(vm)]
                 check(not left, f"{ws.name} has ended, and {left} live on {host.name}")
+
+    def _slots(self, ws: Workspace) -> list[Slot]:
+        return self._play.head.books.slots_of(ws)
 
     def _guarded(self, vm: str) -> bool:
         """Does anybody know that it has to go? What nobody does is a dirty node's business."""
@@ -104,7 +117,21 @@ class Truth:
                 late = not pilot.alive and now - pilot.died > RESTORE_S + 1 and not stuck
                 check(not late, f"VM {vm} outlives its pilot on {host.name}")
         for pilot in play.pilots.values():
+            if pilot.alive:
+                self._commanded(pilot, now)
             self._overtime(pilot.alive and not pilot.ever_stopped, pilot.hard_end(), now, pilot.id)
+
+    def _commanded(self, pilot: SimPilot, now: float) -> None:
+        """A command reaches a pilot that could read it."""
+        head, share = self._play.head, self._play.share
+        calm = min(now - head.up_since, now - share.back_at, now - pilot.resumed_at)
+        if not head.up or calm < SLOW_S or pilot.stopped or share.wait_s(pilot.host.name) > 0:
+            return
+        for id in head.books.orders_of.get(pilot.id, ()):
+            order = head.books.order(id)
+            if order is not None and order.kind == "create":
+                late = now - max(order.issued, share.freed(pilot.host.name))
+                check(late < SLOW_S, f"create {id} has not reached pilot {pilot.id[:8]}")
 
     def _overtime(self, applies: bool, end: float, now: float, id: str) -> None:
         late = applies and now > end + 15 + RESTORE_S + 12
