@@ -103,6 +103,7 @@ STAGES = (
             Need("qemu-img", "qemu-utils"),
             Need("cpio", "cpio"),
             Need("mke2fs", "e2fsprogs"),
+            Need("bindfs", "bindfs fuse3"),
         ),
         real=True,
     ),

@@ -46,7 +46,7 @@ class Slot:
         self.heard: list[Notification] = []
         self.children: list[subprocess.Popen[bytes]] = []
         for name in ("new", "tmp", "hb", "bad", "cmd", "bin", f"slots/{self.id}"):
-            (self.spool / name).mkdir(mode=0o700, parents=True)
+            (self.spool / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.place = self.spool / "slots" / self.id
         self.settings = {
             "v": 1, "slot": self.id, "workspace": "w" * 8, "nodes": 1, "pack": False,

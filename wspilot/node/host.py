@@ -6,7 +6,6 @@ the next pilot use it too. `suspendable` says whether a suspended pilot may keep
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +78,8 @@ class Sim:
         """See `HostAdapter`."""
         if self._options.get("fail"):
             raise WspilotError(f"adapter sim: {self._options['fail']}")
+        import asyncio  # loaded in every pilot; kill-all does without
+
         Path(entry["file"]).write_text(str(entry["mib"]))
         await asyncio.sleep(float(self._options.get("reserve_s", 0)))
         return int(entry["mib"])

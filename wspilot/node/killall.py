@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 from wspilot.errors import Refused, UsageError
-from wspilot.messages import NODE_RE
 from wspilot.node import proc
 from wspilot.node.core import killall as core
 from wspilot.node.core.killall import Scope
+from wspilot.node.core.launch import NODE
 from wspilot.node.guests import Guest, end_guests, guests, may_end
 from wspilot.node.owned import Sweep
 from wspilot.node.places import KEEP_ROOT, RUN_ROOT
@@ -97,7 +97,7 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
 
 def _scope(request: Request, env: Mapping[str, str]) -> Scope:
     node = request.node or env.get("SLURMD_NODENAME") or env.get("WSPILOT_NODE") or ""
-    if node and not re.fullmatch(NODE_RE, node):
+    if node and not NODE.fullmatch(node):
         raise UsageError(f"{clean(node, 80)!r} is not a node's name")
     uid = _uid(request.user) if request.user else None
     scope = Scope(request.job, request.slot, request.everyone, uid, node, request.wait)

@@ -10,7 +10,7 @@ import pytest
 from wspilot.errors import Refused, WspilotError
 from wspilot.node import journal as journals
 from wspilot.node.journal import Journal, create, parse, take
-from wspilot.node.others import undo_others, wait_others
+from wspilot.node.others import census, undo_others, wait_others
 from wspilot.node.places import Places
 from wspilot.node.undo import RUNDIR, Outcome, sweep, undo
 
@@ -182,3 +182,56 @@ def test_places_are_private_and_leave_nothing(places: Places, tmp_path: Path) ->
     assert all(path.stat().st_mode & 0o077 == 0 for path in (places.run.parent, places.outbox))
     places.tidy()
     assert not any((tmp_path / "run").iterdir()) and not any((tmp_path / "keep").iterdir())
+
+
+def test_the_census_tells_the_living_the_guarded_and_the_dead(places: Places) -> None:
+    kept = []
+    for slot, pid, held in (("a" * 8, os.getpid(), False), ("b" * 8, 1 << 22, True),
+                            ("c" * 8, 1 << 22, False), ("d" * 8, os.getpid(), True)):  # fmt: skip
+        path = places.journal(slot, "p" * 8)
+        places.make(path.parent)
+        journal = create(path, {"boot": BOOT, "pid": pid, "start": None})
+        kept.append(journal)
+        if not held:
+            journal.close()
+    found = census(places, kept[3].path)
+    assert found.neighbours == ("a" * 8, "b" * 8) and found.dead == ("c" * 8,)
+    assert found.data() == {"neighbours": ["a" * 8, "b" * 8], "node_clean": False}
+    for journal in kept:
+        journal.close()
+
+
+def test_a_header_that_is_lost_is_not_another_boot(places: Places, tmp_path: Path) -> None:
+    journal = opened(places)
+    journal.intend("reserve", {"adapter": "sim", "mib": 5, "file": str(tmp_path / "taken")})
+    (tmp_path / "taken").write_text("5")
+    journal.close()
+    raw = journal.path.read_bytes()
+    journal.path.write_bytes(b"?" + raw[1:])
+    outcome = undo_others(places, Path(), BOOT)
+    assert outcome.undone == ("5 MiB given back",) and "damaged" in outcome.left[0]
+    assert journal.path.exists() and not (tmp_path / "taken").exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{}, {"vmm": "qemu"}, {"vmm": "qemu", "identity": 7}, {"identity": {"files": [None, ""]}},
+     {"vmm": "qemu", "identity": {"uuid": "", "pid": 1, "start": 1, "files": []}},
+     {"vmm": "qemu", "identity": {"uuid": "x", "pid": True, "start": "y", "qmp": 5}}],
+)  # fmt: skip
+def test_an_entry_that_makes_no_sense_ends_nobody_and_stops_nothing(
+    places: Places, tmp_path: Path, entry: dict[str, object]
+) -> None:
+    journal = opened(places)
+    journal.intend("vm:odd", entry)
+    journal.intend("vm:v1", vm(tmp_path))
+    assert "odd" in undo(journal, places, BOOT).left[0]
+    assert not (tmp_path / "v1.sim").exists()
+    journal.close()
+
+
+def test_an_unknown_step_is_left_and_named(places: Places) -> None:
+    journal = opened(places)
+    journal.intend("tap:7", {"name": "ws7"})
+    assert "tap:7" in undo(journal, places, BOOT).left[0]
+    journal.close()

@@ -21,12 +21,13 @@ from wspilot.errors import Refused, UsageError
 from wspilot.node import forks, killall, proc
 from wspilot.node.core import killall as core
 from wspilot.node.core.killall import Scope
-from wspilot.node.guests import Guest, _guest
+from wspilot.node.guests import PORT, Guest, _guest
 from wspilot.node.journal import Journal, create
 from wspilot.node.killall import Request, Roots, kill_all, run
 from wspilot.node.owned import Sweep
 from wspilot.node.places import Places
 from wspilot.node.undo import RUNDIR
+from wspilot.node.vmm import argv
 
 ME, BOOT = os.getuid(), proc.boot_id()
 
@@ -314,4 +315,5 @@ def test_a_vm_that_no_journal_names_is_told_by_its_environment(
 
 
 def test_what_is_no_qemu_is_no_guest() -> None:
+    assert PORT == argv.PORT
     assert _guest(os.getpid()) is None and _guest(1 << 22) is None

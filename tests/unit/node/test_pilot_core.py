@@ -357,3 +357,57 @@ def test_the_mailbox_drops_states_before_answers() -> None:
     for kind in (Kind.ANSWER, Kind.VM, *[Kind.ANSWER] * (MOST - 1)):
         box = box.post(kind, 0, 0, {})
     assert all(letter.kind == "answer" for letter in box.waiting)
+
+
+# -- other pilots' journals
+
+HERE = {"neighbours": ["bbbbbbbb"], "node_clean": True}
+
+
+def test_what_was_undone_and_who_else_is_here_is_told() -> None:
+    t = Talk().begin() >> e.Reserved(1000.0, 0, None, ("VM v9 ended",), HERE)
+    assert t.said("reserved")[0]["undone"] == ["VM v9 ended"]
+    assert (
+        t.said("reserved")[0]["neighbours"] == ["bbbbbbbb"] and t.said("reserved")[0]["node_clean"]
+    )
+    assert "VM v9 ended" in t.said("log")[0]["text"] and t.kinds().index("log") < 2
+    t.order(Verb.RELEASE) >> e.Restored(1000.0, (), {"neighbours": [], "node_clean": True})
+    released = t.said("released")[0]
+    assert released["clean"] is True and released["neighbours"] == []
+    assert released["undone"] == ["VM v9 ended"]
+
+
+def test_leftovers_that_cannot_be_undone_fail_the_pilot_as_dirty() -> None:
+    left = ("a.journal: its guardian is still at work", "b.journal: reserve: stuck")
+    t = Talk().begin()
+    t >> e.ReserveFailed(1000.0, "dirty: " + "; ".join(left), False, ("VM v9 ended",), left)
+    t >> e.Restored(1000.0, (), {"neighbours": [], "node_clean": False})
+    failed = t.said("failed")[0]
+    assert failed["cause"].startswith("dirty: ") and failed["clean"] is False
+    assert failed["causes"] == list(left) and failed["undone"] == ["VM v9 ended"]
+    assert failed["node_clean"] is False and t.asked(e.Finish)[0].code == 1
+
+
+def test_a_repair_job_says_started_and_released_and_no_more() -> None:
+    t = Talk(repair=True).begin() >> e.Reserved(1000.0, 0, None, ("VM v9 ended",), HERE)
+    assert len(t.asked(e.Restore)) == 1
+    t >> e.Restored(1000.0, (), HERE)
+    assert t.kinds() == ["started", "log", "released"]
+    released = t.said("released")[0]
+    assert released["clean"] is True and released["undone"] == ["VM v9 ended"]
+    assert released["neighbours"] == ["bbbbbbbb"]
+
+
+def test_a_repair_job_that_is_released_early_or_gets_a_term_ends_all_the_same() -> None:
+    t = Talk(repair=True).begin().order(Verb.RELEASE)
+    t >> e.ReserveFailed(1000.0, "given up") >> e.Restored(1000.0, (), HERE)
+    assert t.kinds()[-1] == "released"
+    t = Talk(repair=True).begin() >> e.Term(1000.0)
+    t >> e.Reserved(1000.0, 0, None, ("x",), HERE) >> e.Restored(1000.0, (), HERE)
+    assert t.kinds()[-1] == "released" and t.said("released")[0]["undone"] == ["x"]
+
+
+def test_so_many_leftovers_are_not_so_many_messages() -> None:
+    undone = tuple(f"VM v{n} ended" for n in range(500))
+    t = Talk().begin() >> e.Reserved(1000.0, 0, None, undone, HERE)
+    assert len(t.said("log")) == 50

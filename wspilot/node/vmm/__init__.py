@@ -29,16 +29,25 @@ def open_vmm(name: str, options: Mapping[str, Any]) -> Vmm:
 def end_all(entries: Sequence[Mapping[str, Any]]) -> list[bool]:
     """End VMs by their journal entries, whatever this process' own VMM is; which are gone.
 
-    A simulated VM is its files, which `stale` removes: it has no process.
+    A simulated VM is its files, which `stale` removes: it has no process. An entry that makes no
+    sense is not gone.
     """
-    return stale.end_all([_identity(entry) for entry in entries])
+    known = [_identity(entry) for entry in entries]
+    gone = iter(stale.end_all([one for one in known if one is not None]))
+    return [one is not None and next(gone) for one in known]
 
 
-def _identity(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+def _identity(entry: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:
+    """As `stale` takes it; None for an entry that makes no sense: nobody is ended by it."""
     identity = entry.get("identity")
-    if not isinstance(identity, Mapping):
-        return {}
-    return {**identity, "uuid": ""} if entry.get("vmm") == "sim" else identity
+    if not isinstance(identity, Mapping) or not identity.get("uuid"):
+        return None
+    files, qmp = identity.get("files", ()), identity.get("qmp")
+    if not isinstance(files, (list, tuple)) or not all(isinstance(one, str) for one in files):
+        return None
+    if not isinstance(qmp, (str, type(None))):
+        return None
+    return {**identity, "files": list(files), **({"uuid": ""} if entry.get("vmm") == "sim" else {})}
 
 
 async def probe_kvm(
