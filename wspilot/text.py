@@ -91,7 +91,7 @@ def check_name(text: object, where: str = "name") -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, or all of them when none is near."""
     choices = sorted(known)
-    near = difflib.get_close_matches(word, choices, 1, 0.6)
+    near = difflib.get_close_matches(word[:100], choices, 1, 0.6)  # 1 MB of it took 0.3 s
     if near:
         return f"did you mean {near[0]!r}?"
     return "known here: " + ", ".join(choices) if choices else ""

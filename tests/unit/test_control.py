@@ -102,6 +102,7 @@ async def test_a_call_is_answered_with_its_id(site: Site) -> None:
         (b'{"jsonrpc": "2.0", "method": "ping"}\n', -32600),
         (b'{"jsonrpc": "2.0", "id": true, "method": "ping"}\n', -32600),
         (b'{"jsonrpc": "2.0", "id": 1, "method": 7}\n', -32600),
+        (b'{"jsonrpc": "2.0", "id": 1, "method": "' + b"m" * 65 + b'"}\n', -32600),
         (b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": [1]}\n', -32600),
         (b'{"jsonrpc": "2.0", "id": 1, "method": "pong"}\n', -32601),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +12,7 @@ from wspilot.daemon.api import ServiceApi
 from wspilot.daemon.core import Books
 from wspilot.errors import NotFound
 from wspilot.model import Workspace, WorkspaceState
+from wspilot.text import did_you_mean
 
 
 def api(*workspaces: Workspace) -> ServiceApi:
@@ -45,3 +47,10 @@ def test_a_unique_prefix_is_enough_and_another_is_not() -> None:
         two._find("abc")
     with pytest.raises(NotFound, match="no workspace"):
         two._find("zzz")
+
+
+def test_a_word_of_a_megabyte_is_compared_in_no_time() -> None:
+    """Found by the fuzzer: one request of one client stopped the daemon for 0.3 s."""
+    start = time.perf_counter()
+    assert did_you_mean("m" * 900_000, ["list", "show"])
+    assert time.perf_counter() - start < 0.1

@@ -26,6 +26,7 @@ MAX_LINE = 1 << 20
 MAX_QUEUED = 4096  # items a subscriber may be behind before it gets a snapshot
 MAX_CALLS = 64  # calls of one client at a time
 MAX_CLIENTS = 512
+MAX_METHOD = 64
 CLOSE_S = 1.0
 HANG_UP_S = 0.25
 PARSE, REQUEST, METHOD, PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
@@ -278,8 +279,8 @@ def _fault(request: Any) -> str:
         return "batches are not served: send one object a line"
     if not isinstance(request, dict) or request.get("jsonrpc") != "2.0":
         return 'not a JSON-RPC 2.0 object ("jsonrpc": "2.0")'
-    if not isinstance(request.get("method"), str):
-        return "method is missing or not a text"
+    if not isinstance(request.get("method"), str) or len(request["method"]) > MAX_METHOD:
+        return f"method is missing, not a text, or longer than {MAX_METHOD} characters"
     if not isinstance(request.get("id"), (int, str)) or isinstance(request["id"], bool):
         return "id is missing: every request here has an answer"
     if not isinstance(request.get("params", {}), (dict, type(None))):

@@ -11,13 +11,13 @@ from __future__ import annotations
 import copy
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from tinydb import TinyDB
 from tinydb.storages import Storage
-from tinydb.table import Document, Table
+from tinydb.table import Table
 
 from wspilot.daemon import storefile
 from wspilot.daemon.storefile import META, Damaged, OtherSchema, Tables
@@ -184,12 +184,14 @@ class Store:
             raise StoreDamaged(f"the store holds what is no record: {error!r}", WAY_OUT) from None
 
     def _load(self) -> dict[str, dict[str, Doc]]:
+        """Not through TinyDB's tables, which make a `Document` of each: 0.7 s for 10,000 VMs."""
         tables: dict[str, dict[str, Doc]] = {}
-        for name in sorted(self._db.tables() - {META}):
-            documents: Iterable[Document] = self._db.table(name)
-            tables[name] = {doc["id"]: doc for doc in documents}
-            self._ids[name] = {doc["id"]: str(doc.doc_id) for doc in documents}
-            self._next = max([self._next, *(int(id) + 1 for id in self._ids[name].values())])
+        for name, documents in sorted(self._storage.tables.items()):
+            if name == META:
+                continue
+            tables[name] = {doc["id"]: doc for doc in documents.values()}
+            self._ids[name] = {doc["id"]: key for key, doc in documents.items()}
+            self._next = max([self._next, *(int(key) + 1 for key in documents)])
         return tables
 
     def commit(self, changes: Mapping[str, Mapping[str, Doc | None]]) -> None:

@@ -347,3 +347,9 @@ def test_trqauthd_that_is_gone_created_nothing_and_tells_nothing() -> None:
     assert TORQUE.submitted(Result(("qsub",), 33, b"", err)).verdict is Verdict.RETRY
     assert not TORQUE.polled(Result(("qstat",), 33, b"", err), ("1.a",)).ok
     assert TORQUE.cancelled(Result(("qdel",), 33, b"", err)).verdict is Verdict.UNCLEAR
+
+
+def test_host_names_are_cleaned_like_every_other_text() -> None:
+    """Found by the fuzzer."""
+    out = "Job Id: 1.h\n    job_state = R\n    exec_host = n1/0+\u202en2/0\n".encode()
+    assert TORQUE.polled(Result(("qstat",), 0, out), ()).jobs["1.h"].hosts == ("n1", "n2")

@@ -241,7 +241,7 @@ def _job(doc: Mapping[str, str]) -> Job:
         clean(doc.get("Job_Owner", "").partition("@")[0], 64),
         _STATES.get(raw, JobState.UNKNOWN),
         clean(raw, 40),
-        _hosts(doc.get("exec_host", "").split("+")),
+        _hosts(clean(doc.get("exec_host", ""), 1 << 20).split("+")),
         int(status) if re.fullmatch(r"-?\d{1,9}", status) else None,
         clean(doc.get("comment", ""), 200),
     )

@@ -1,0 +1,1 @@
+"""Fuzzers of everything that reads foreign bytes. `python -m tests.unit.fuzz --inputs 100000`."""

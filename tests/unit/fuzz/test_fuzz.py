@@ -1,0 +1,18 @@
+"""A fixed number of inputs for every fuzzer; `python -m tests.unit.fuzz --inputs 100000` by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.fuzz.harness import Target, run
+from tests.unit.fuzz.targets import GROWTH_MIB, TARGETS
+
+INPUTS = 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_no_input_breaks_the_reader(target: Target) -> None:
+    report = run(target, round(INPUTS * target.share), first=4)
+    assert not report.findings, "\n".join(report.findings)
+    assert report.inputs >= INPUTS * target.share * 0.9 and report.grown < GROWTH_MIB
