@@ -184,7 +184,7 @@ class Head:
         self._poll()
 
     def _poll(self) -> None:
-        if self._polling or not self.books.open_slots:
+        if self._polling or not (self.books.open_slots or self.books.loose_jobs):
             return
         self._polling, sent = True, self.clock.now
         listing = self.lrm.poll()

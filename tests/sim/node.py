@@ -182,6 +182,10 @@ class SimPilot:
         able = self.asked_to_go and not self.ever_stopped
         assert not (self.alive and able), f"pilot {self.id[:8]} used up all of its grace"
 
+    def knows(self, vm: str) -> bool:
+        """Did a command to create this VM reach it?"""
+        return vm in self._state.vms
+
     def stop(self, hung: bool = False) -> None:
         """SIGSTOP (or a hang): nothing moves any more; the guardian watches."""
         if self.alive and not self.stopped:

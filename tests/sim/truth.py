@@ -129,7 +129,7 @@ class Truth:
             return
         for id in head.books.orders_of.get(pilot.id, ()):
             order = head.books.order(id)
-            if order is not None and order.kind == "create":
+            if order is not None and order.kind == "create" and not pilot.knows(order.vm):
                 late = now - max(order.issued, share.freed(pilot.host.name))
                 check(late < SLOW_S, f"create {id} has not reached pilot {pilot.id[:8]}")
 
@@ -148,6 +148,7 @@ class Truth:
             and not books.open_workspaces
             and not books.open_slots
             and not books.dirty_nodes
+            and not books.loose_jobs
             and not any(host.vms or host.taken for host in play.hosts.values())
             and all(job.state is JobState.DONE for job in play.lrm.jobs.values())
         )

@@ -335,13 +335,9 @@ class Service:
     async def _poll(self) -> None:
         quiet, failures = 0, 0
         while True:
-            ids = tuple(
-                sorted(
-                    slot.job
-                    for slot in self.books.slots()
-                    if slot.job and slot.id in self.books.open_slots
-                )
-            )
+            asked_for = self.books.open_slots | self.books.loose_jobs
+            found = (self.books.slot(id) for id in asked_for)
+            ids = tuple(sorted(slot.job for slot in found if slot and slot.job))
             looking = self._looking()
             asked = time.monotonic()
             if ids or looking:
@@ -356,11 +352,8 @@ class Service:
             await asyncio.sleep(max(0.0, asked + self.site.min_poll_s - time.monotonic()))
 
     def _looking(self) -> bool:
-        return any(
-            slot.unclear and not slot.job and slot.id not in self.books.asking
-            for slot in self.books.slots()
-            if slot.id in self.books.open_slots
-        )
+        found = (self.books.slot(id) for id in self.books.open_slots - self.books.asking)
+        return any(slot and slot.unclear and not slot.job for slot in found)
 
     async def _query(self, ids: tuple[str, ...], looking: bool) -> Listing:
         command = self.driver.find(self.rules.owner) if looking else self.driver.poll(ids)

@@ -421,3 +421,27 @@ def test_a_job_that_is_back_after_its_slots_end_is_deleted() -> None:
     d.asked(Cancel)
     d.later(60).poll(d.job(JobState.QUEUED))
     assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]
+
+
+def test_an_abandoned_slots_job_is_deleted_until_it_is_gone() -> None:
+    d = Dialogue()
+    d.accept()
+    d.destroy(abandon=True)
+    d.claim(True)
+    d.asked(Cancel)
+    d.later(15).poll(d.job(JobState.HELD))
+    assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")] and d.books.loose_jobs
+    d.later(15).poll(d.job(JobState.HELD))
+    assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]
+    d.later(60).poll(d.job(JobState.DONE))
+    assert not d.books.loose_jobs and d.slot.state is S.FAILED
+
+
+def test_a_claim_that_a_crash_swallowed_is_made_again() -> None:
+    d = Dialogue()
+    d.accept()
+    d.later(70).poll(d.job(JobState.DONE))
+    assert d.asked(Claim) == [Claim(d.slot.id)]
+    d.restart()
+    d.say(Recovered())
+    assert d.asked(Claim) == [Claim(d.slot.id)]

@@ -100,7 +100,8 @@ def _recover(turn: Turn) -> None:
             continue
         if slot.unclear:
             turn.books.put(replace(slot, looked=0, looked_at=turn.now))
-        if slot.wanted == "released" and not slot.pilots and slot.claimed is None:
+        ends = slot.wanted == "released" or slot.lrm.state == "gone"
+        if ends and not slot.pilots and slot.claimed is None:
             turn.do(Claim(slot.id))
         if slot.wanted == "released" and slot.job and slot.claimed:
             turn.do(Cancel(slot.id, slot.job))

@@ -139,7 +139,29 @@ def polled(turn: Turn, event: Polled) -> None:
         elif slot.job:
             job = event.listing.jobs.get(slot.job)
             _seen(turn, slot, job) if job else _absent(turn, slot, event.sent)
+    for id in sorted(turn.books.loose_jobs):
+        slot = turn.books.slot(id)
+        if slot is not None:
+            _loose(turn, slot, event.listing.jobs.get(slot.job), event.sent)
     _strays(turn, by_slot)
+
+
+def _loose(turn: Turn, slot: Slot, job: Job | None, sent: float) -> None:
+    """The slot was closed before its job (abandoned): the job is still deleted, and seen gone."""
+    if job is not None and job.state is not JobState.DONE:
+        if turn.now >= slot.cancel_at:
+            tries = slot.cancel_tries
+            wait = turn.rules.retry_s[min(tries, len(turn.rules.retry_s) - 1)]
+            cancel_at = turn.now + max(wait, 10)
+            turn.books.put(replace(slot, cancel_tries=tries + 1, cancel_at=cancel_at))
+            turn.do(Cancel(slot.id, slot.job))
+        return
+    absent = slot.lrm.absent + 1
+    early = sent < (slot.submitted or 0) + turn.rules.absent_s
+    gone = job is not None or (absent >= turn.rules.absent_polls and not early)
+    state = "gone" if gone else slot.lrm.state
+    view = replace(slot.lrm, state=state, absent=absent, at=turn.now)
+    turn.books.put(replace(slot, lrm=view))
 
 
 def _by_slot(listing: Listing, owner: str) -> dict[str, list[Job]]:
