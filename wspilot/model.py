@@ -319,7 +319,6 @@ class Slot:
     cancel_tries: int = 0
     cancel_at: float = 0.0
     cancel_said: str = ""
-    cancelled: Optional[float] = None  # when a qdel was answered well
     repair_of: str = ""  # a repair job's node
     again: str = ""  # the slot that was asked for in its place
     proof: Optional[Proof] = None  # that its job is over

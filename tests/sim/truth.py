@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.sim.faults import Fault
 from tests.sim.node import RESTORE_S, SimPilot
 from wspilot.daemon.core import Books
 from wspilot.daemon.lrm.base import JobState
@@ -81,8 +80,6 @@ class Truth:
     def _slot(self, slot: Slot) -> None:
         if slot.state not in FINAL_SLOT or "abandoned" in slot.cause:
             return
-        if slot.claimed and Fault.POLL_EMPTY in self._play.chance.struck:
-            return  # believed too early, and harmless: its launcher will find the epoch taken
         for job in self._play.lrm.jobs.values():
             if job.slot == slot.id:
                 text = f"slot {slot.id} is {slot.state.value}, job {job.id} {job.state.value}"

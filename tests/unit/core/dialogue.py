@@ -7,7 +7,6 @@ from typing import Any
 
 from wspilot.daemon.core import Books, Rules, step
 from wspilot.daemon.core.events import (
-    Cancelled,
     Claimed,
     Deploy,
     Destroy,
@@ -95,9 +94,6 @@ class Dialogue:
 
     def job(self, state: JobState = JobState.RUNNING, id: str = "7.srv", **more: Any) -> Job:
         return Job(id, f"ws-{self.slot.id}-01", OWNER, state, state.value, **more)
-
-    def cancelled(self, verdict: Verdict = Verdict.ACCEPTED) -> None:
-        self.say(Cancelled(self.slot.id, self.slot.job, Answer(verdict)))
 
     def claim(self, won: bool) -> None:
         self.say(Claimed(self.slot.id, won))

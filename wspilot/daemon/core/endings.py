@@ -67,7 +67,7 @@ def cancelled(turn: Turn, event: Cancelled) -> None:
         return
     verdict, text = event.answer.verdict, event.answer.text
     if verdict in (Verdict.ACCEPTED, Verdict.GONE):
-        turn.slot(slot, slot.state, cancelled=turn.now, cancel_said="")
+        turn.slot(slot, slot.state, cancel_said="")
     elif slot.state not in FINAL_SLOT:
         turn.slot(
             slot,

@@ -272,8 +272,7 @@ def _absent(turn: Turn, slot: Slot, sent: float) -> None:
         absent_since=slot.lrm.absent_since or turn.now,
     )
     slot = turn.slot(slot, slot.state, lrm=view)
-    heard = slot.claimed and slot.cancelled is not None and sent >= slot.cancelled
-    needed = 1 if heard else 2 if released or slot.claimed else turn.rules.absent_polls
+    needed = 2 if released or slot.claimed else turn.rules.absent_polls
     if view.absent >= needed:
         job_gone(turn, slot, f"job {slot.job} is no longer in the batch system")
 
