@@ -123,8 +123,17 @@ def job_gone(turn: Turn, slot: Slot, cause: str) -> None:
         settle_slot(turn, slot)
     elif turn.now - slot.lrm.at > _mourning(turn, slot) or _lost(turn, slot):
         _write_off(turn, slot, slot.cause or cause)
-    else:
-        turn.slot(slot, slot.state, waits_for="the guardians' last words: the job is gone")
+    elif slot.state is not S.UNKNOWN:
+        _nobody_knows(turn, slot, cause)
+
+
+def _nobody_knows(turn: Turn, slot: Slot, cause: str) -> None:
+    """The job is over and its nodes have not said what became of them: that is not `running`."""
+    turn.slot(slot, S.UNKNOWN, waits_for=f"the nodes' last words: {cause}")
+    spoken = {pilot.id for pilot in turn.books.pilots_of(slot) if pilot.state in SPOKEN}
+    for vm in map(turn.books.vm, slot.vms):
+        if vm is not None and vm.created and vm.held and vm.pilot not in spoken:
+            turn.vm(vm, VmState.UNKNOWN, "lrm", waits_for=f"{vm.node} to say what became of it")
 
 
 def _mourning(turn: Turn, slot: Slot) -> float:

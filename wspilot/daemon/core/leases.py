@@ -223,10 +223,11 @@ def _review_going(turn: Turn, ws: Workspace, members: list[Vm]) -> None:
         whole = len(hopeful) == len(wanted)
         if ws.active_at is None:
             ws = _activate(turn, ws)
-        turn.workspace(ws, W.ACTIVE if whole else W.DEGRADED)
+        turn.workspace(ws, W.ACTIVE if whole else W.DEGRADED, waits_for="")
         return
-    if ws.active_at is not None:
-        return  # a VM that restarts does not end an active lease
+    if ws.active_at is not None:  # a VM that restarts does not end an active lease
+        turn.workspace(ws, ws.state, waits_for=f"{len(wanted) - len(up)} of {len(wanted)} VMs")
+        return
     begun = [slot for slot in turn.books.current_slots(ws) if slot.pilots]
     state = W.PROVISIONING if begun else W.PENDING
     turn.workspace(ws, state, waits_for=_waiting(turn, ws, up, wanted))
