@@ -9,11 +9,13 @@ QEMU_PACKAGES := qemu-system-x86 qemu-utils cpio e2fsprogs gzip
 # `make demo VMM=sim` asks for simulated guests and installs nothing.
 VMM ?=
 DEMO_ARGS ?=
+# Where `make install-node` puts the node code, for an epilogue: root's, and nobody else's to change.
+LIBEXEC ?= /usr/local/libexec
 # `make test ARGS="-k spool"` hands arguments on to pytest.
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-unit test-sim test-slurm test-qemu test-tui test-debian lint format bench clean
+.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-qemu test-tui test-debian lint format bench clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -22,6 +24,11 @@ demo:            ## set up, then lease four virtual nodes on this machine and wa
 	@sh .ci/venv.sh run
 	@QEMU_PACKAGES="$(QEMU_PACKAGES)" VMM="$(VMM)" sh .ci/qemu.sh
 	@exec $(VENV)/bin/wspilot demo $(if $(VMM),--vmm $(VMM)) $(DEMO_ARGS)
+
+install-node:    ## as root, on each node: the copy of the node code that an epilogue runs
+	@sh .ci/venv.sh run
+	@mkdir -p "$(DESTDIR)$(LIBEXEC)"
+	@$(VENV)/bin/python -c 'import sys; from pathlib import Path; from wspilot.nodecode import build; print(build(Path(sys.argv[1])), sys.argv[1])' "$(DESTDIR)$(LIBEXEC)/wspilot-node.pyz"
 
 test:            ## set up, then every test this machine can run, real parts included
 	@sh .ci/venv.sh test

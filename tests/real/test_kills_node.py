@@ -263,6 +263,19 @@ def test_a_later_epoch_repairs_on_all_nodes(make: Make) -> None:
         assert failed.data["clean"] is True and failed.data["undone"] == ["64 MiB given back"]
 
 
+def test_a_node_that_lets_nobody_begin_says_why(make: Make) -> None:
+    slot = make(vmm="sim")
+    place = Path(f"/var/tmp/wspilot-{os.getuid()}") / slot.node
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    place.symlink_to("/")
+    try:
+        assert slot.launch().wait(10) == 1
+        failed = slot.wait(Kind.FAILED)
+        assert "somebody else made it" in failed.data["cause"] and failed.data["clean"] is True
+    finally:
+        place.unlink()
+
+
 # -- a shared filesystem that stops answering
 
 

@@ -195,8 +195,11 @@ def test_the_epoch_is_claimed_once(spool: Spool) -> None:
 
 def test_a_closed_slot_leaves_nothing_and_late_words_are_dropped(spool: Spool) -> None:
     spool.write_order(f"{SLOT}_n_1_01234567", "1_1.json", b"x")
+    for name in (f"{SLOT}_n_1_01234567.json", f"{SLOT}_n_1_guard1an.json", "other000_n_1_x.json"):
+        (spool.root / "hb" / name).touch()
     spool.close_slot(SLOT, [("n_1", PILOT)], proved=True)
     assert not list((spool.root / "cmd").iterdir())
+    assert [path.name for path in (spool.root / "hb").iterdir()] == ["other000_n_1_x.json"]
     put(spool, note())
     batch = spool.read()
     assert not batch.received and not batch.refused

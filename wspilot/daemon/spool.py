@@ -225,9 +225,12 @@ class Spool:
     def close_slot(self, slot: str, pilots: Iterable[tuple[str, str]], proved: bool) -> None:
         """Remove its heartbeats and commands; the key too when everything is proved."""
         for node, pilot in pilots:
-            name = cmd_dir(slot, node, pilot)
-            (self.root / "hb" / f"{name}.json").unlink(missing_ok=True)
-            _remove_tree(self.root / "cmd" / name)
+            _remove_tree(self.root / "cmd" / cmd_dir(slot, node, pilot))
+        with os.scandir(self.root / "hb") as entries:
+            # By name: guardians of stopped pilots leave heartbeats of their own.
+            mine = [entry.name for entry in entries if entry.name.startswith(f"{slot}_")]
+        for name in mine:
+            (self.root / "hb" / name).unlink(missing_ok=True)
         if proved:
             (self.root / "slots" / slot / "key").unlink(missing_ok=True)
             self._keys.pop(slot, None)

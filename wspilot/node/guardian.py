@@ -167,16 +167,15 @@ class Guardian:
             letters.append((Kind.RELEASED, last))
         else:
             letters.append((Kind.FAILED, {**last, "causes": list(outcome.left)}))
-        return [name for kind, data in letters if (name := self._leave(kind, data))]
+        return [self._leave(kind, data) for kind, data in letters]
 
     def _leave(self, kind: Kind, data: Mapping[str, Any]) -> str:
-        """Into the outbox; its name, or nothing when the disk is full: then the node is dirty."""
+        """Into the outbox; when the node's disk is full, straight to the courier. Its name."""
         name, raw = self._note(kind, data)
         try:
             leave(self._ward.places, name, raw)
         except (OSError, WspilotError):
             self._courier().put(NEW, name, raw)
-            return ""
         return name
 
     def _note(self, kind: Kind, data: Mapping[str, Any]) -> tuple[str, bytes]:

@@ -85,14 +85,18 @@ class Journal:
         self.entries[key] = dict(entry)
 
     def settle(self, key: str) -> None:
-        """The step has been undone."""
+        """The step has been undone. On a full disk that is not written down, and undoing it once
+        more does no harm; the end of the file needs no room."""
         if key in self.entries:
-            self._append({"key": key, "done": True})
             del self.entries[key]
+            try:
+                self._append({"key": key, "done": True})
+            except OSError:
+                pass
 
     def reread(self) -> None:
         """Take over what another process, which held the same lock, wrote last."""
-        content = parse(_read(self.fd))
+        content = parse(_read_whole_lines(self.fd))
         self.header, self.entries = content.header, dict(content.entries)
         self.damaged = content.damaged
 
@@ -116,9 +120,13 @@ class Journal:
             self.fd = -1
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        data = _line(record)
-        while data:
-            data = data[os.write(self.fd, data) :]
+        data, size = _line(record), os.fstat(self.fd).st_size
+        try:
+            while data:
+                data = data[os.write(self.fd, data) :]
+        except OSError:
+            os.ftruncate(self.fd, size)  # or the next line would be joined to half of this one
+            raise
         os.fdatasync(self.fd)
 
 
@@ -155,7 +163,7 @@ def take(path: Path, uid: int) -> Optional[Journal]:
     except BaseException:
         os.close(fd)
         raise
-    return Journal(path, fd, parse(_read(fd)))
+    return Journal(path, fd, parse(_read_whole_lines(fd)))
 
 
 def peek(path: Path) -> Content:
@@ -185,6 +193,15 @@ def is_held(path: Path) -> bool:
 
 def _read(fd: int) -> bytes:
     return os.pread(fd, MAX_BYTES, 0)
+
+
+def _read_whole_lines(fd: int) -> bytes:
+    """By who holds the lock and will append: a torn last line is cut off."""
+    raw = _read(fd)
+    whole = raw.rfind(b"\n") + 1
+    if whole < len(raw) < MAX_BYTES:
+        os.ftruncate(fd, whole)
+    return raw[:whole]
 
 
 def _still_there(path: Path, info: os.stat_result) -> bool:

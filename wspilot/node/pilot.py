@@ -29,7 +29,7 @@ from wspilot.node.courier import Round
 from wspilot.node.places import Places, private
 from wspilot.node.post import Post
 from wspilot.node.signing import Writer
-from wspilot.node.work import Site, Work, host_options
+from wspilot.node.work import Site, Work, host_options, words
 from wspilot.text import clean
 
 TICK_S = 1.0
@@ -41,6 +41,10 @@ REST_S = 10.0
 
 log = logging.getLogger("wspilot")
 T = TypeVar("T")
+
+
+class NotBegun(WspilotError):
+    """The node does not let a pilot begin (full disk, a directory that is somebody else's)."""
 
 
 class LocalLog(logging.FileHandler):
@@ -209,9 +213,15 @@ class Pilot:
             "restore_s": site.settings.budget.get("restore", 5.0),
         }
         path = places.journal(writer.slot, writer.pilot)
-        opened = _again(lambda: journal.create(places.make(path.parent) / path.name, header))
-        opened.intend(undo.RUNDIR, {"path": str(self._rundir)})
-        _again(lambda: self._make_rundir(places))
+        opened = None
+        try:
+            opened = _again(lambda: journal.create(places.make(path.parent) / path.name, header))
+            opened.intend(undo.RUNDIR, {"path": str(self._rundir)})
+            _again(lambda: self._make_rundir(places))
+        except (OSError, WspilotError) as error:
+            if opened is not None:
+                undo.sweep(opened)
+            raise NotBegun(f"node {writer.node}: {words(error)}") from error
         return opened
 
     def _make_rundir(self, places: Places) -> None:

@@ -84,6 +84,8 @@ def _undo_rest(
     vms: Mapping[str, bool],
 ) -> Outcome:
     undone, left, ended = [], [], []
+    if not _counts(journal, boot_id):
+        journal.damaged = 0
     for key, entry in reversed(list(journal.entries.items())):
         if key == RUNDIR:
             continue
@@ -101,6 +103,12 @@ def _undo_rest(
     if journal.damaged:
         left.append(f"{journal.path.name}: {journal.damaged} damaged lines, which say no more what")
     return Outcome(tuple(undone), tuple(left), tuple(ended))
+
+
+def _counts(journal: Journal, boot_id: str) -> bool:
+    """Can a damaged line have been a step that is still there? Not after a reboot (that is what
+    damages them: the disk lost what was written last), nor where it was the header alone."""
+    return _is_here(journal, boot_id) and bool(journal.header or journal.entries)
 
 
 def _vm(key: str, gone: bool) -> str:

@@ -235,3 +235,60 @@ def test_an_unknown_step_is_left_and_named(places: Places) -> None:
     journal.intend("tap:7", {"name": "ws7"})
     assert "tap:7" in undo(journal, places, BOOT).left[0]
     journal.close()
+
+
+def test_appended_after_a_torn_tail_nothing_is_damaged(places: Places) -> None:
+    journal = opened(places)
+    for n in range(3):
+        journal.intend(f"k{n}", {"n": n})
+    raw = journal.path.read_bytes()
+    journal.close()
+    for cut in range(raw.index(b"\n") + 1, len(raw) + 1):
+        journal.path.write_bytes(raw[:cut])
+        other = take(journal.path, os.getuid())
+        assert other is not None
+        other.settle("k0")
+        other.close()
+        content = parse(journal.path.read_bytes())
+        assert content.damaged == 0 and "k0" not in content.entries, cut
+        assert len(content.entries) == max(0, raw[:cut].count(b"\n") - 2)
+
+
+def test_a_full_disk_tears_nothing_and_keeps_nobody_from_undoing(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(places)
+    journal.intend("vm:v1", vm(tmp_path))
+    write = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if len(data) <= 10:
+            raise OSError(28, "No space left on device")
+        return write(fd, data[: len(data) - 10])
+
+    monkeypatch.setattr("wspilot.node.journal.os.write", full)
+    before = journal.path.read_bytes()
+    with pytest.raises(OSError):
+        journal.intend("k", {"n": 1})
+    assert journal.path.read_bytes() == before
+    assert not undo(journal, places, BOOT).left
+    sweep(journal)
+    assert not journal.path.exists()
+    journal.close()
+
+
+def test_after_a_reboot_a_damaged_line_is_nobodys(places: Places) -> None:
+    journal = opened(places, boot="boot-0")
+    journal.intend("k0", {"n": 1})
+    journal.close()
+    raw = journal.path.read_bytes()
+    journal.path.write_bytes(raw[:-9] + b"\0" * 8 + b"\n")
+    assert undo_others(places, Path(), BOOT) == Outcome()
+    assert not journal.path.exists()
+
+
+def test_a_journal_of_which_only_rubbish_is_there_goes(places: Places) -> None:
+    path = places.journal("a" * 8, "p" * 8)
+    places.make(path.parent)
+    path.write_bytes(b"\0" * 40 + b"\n")
+    assert undo_others(places, Path(), BOOT) == Outcome() and not path.exists()
