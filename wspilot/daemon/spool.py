@@ -128,7 +128,7 @@ class Spool:
                 parsed = parse_beat_name(name)
                 key = self._key(parsed.slot)
                 if key is not None:
-                    note = read_note(HB, key, _read_file(self.root / "hb" / name), parsed)
+                    note = read_note(HB, key, read_file(self.root / "hb" / name), parsed)
                     received.append(Received(note))
             except (BadMessage, OSError):
                 continue  # the next beat replaces it
@@ -148,7 +148,7 @@ class Spool:
                 self.unlink([name])  # late word of a slot that was proved ended
                 return None
             raise BadMessage(f"slot {parsed.slot} is not known here")
-        note = read_note(NEW, key, _read_file(self.root / "new" / name), parsed)
+        note = read_note(NEW, key, read_file(self.root / "new" / name), parsed)
         self._doubtful.pop(name, None)
         return note
 
@@ -186,7 +186,7 @@ class Spool:
         if slot not in self._keys:
             try:
                 self._keys[slot] = bytes.fromhex(
-                    _read_file(self.root / "slots" / slot / "key").decode()
+                    read_file(self.root / "slots" / slot / "key").decode()
                 )
             except (OSError, ValueError, BadMessage):
                 return None
@@ -227,14 +227,14 @@ class Spool:
         for node, pilot in pilots:
             name = cmd_dir(slot, node, pilot)
             (self.root / "hb" / f"{name}.json").unlink(missing_ok=True)
-            _remove_tree(self.root / "cmd" / name)
+            remove_tree(self.root / "cmd" / name)
         if proved:
             (self.root / "slots" / slot / "key").unlink(missing_ok=True)
             self._keys.pop(slot, None)
 
     def wipe_slot(self, slot: str) -> None:
         """`keep` is over."""
-        _remove_tree(self.root / "slots" / slot)
+        remove_tree(self.root / "slots" / slot)
         self._keys.pop(slot, None)
 
     def install(self, zipapp: bytes, digest: str) -> Path:
@@ -278,7 +278,7 @@ class Spool:
             raise
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """A regular file of ours, never a link, bounded. Raises BadMessage, FileNotFoundError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -297,7 +297,7 @@ def _read_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     """Remove a directory of plain files (and epoch directories) without following links."""
     try:
         with os.scandir(path) as entries:
@@ -306,7 +306,7 @@ def _remove_tree(path: Path) -> None:
         return
     for entry in inside:
         if entry.is_dir(follow_symlinks=False):
-            _remove_tree(Path(entry.path))
+            remove_tree(Path(entry.path))
         else:
             Path(entry.path).unlink(missing_ok=True)
     path.rmdir()
