@@ -88,6 +88,13 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("id", nargs="?", metavar="ID")
     one = verbs.add_parser("logs", parents=[common], help="logs of pilots, jobs and consoles")
     one.add_argument("id", metavar="ID")
+    one = verbs.add_parser("fsck", parents=[common], help="check the books, and mend them")
+    one.add_argument("--yes", action="store_true", help="carry the plan out")
+    one.add_argument("--prove", nargs="?", const="", metavar="ID",
+                     help="where the proof lies that all of ended leases came back")  # fmt: skip
+    one.add_argument("--config", metavar="FILE", help="where no daemon runs: the site's TOML")
+    one.add_argument("--take-over", action="store_true",
+                     help="where no daemon runs: the host that holds the home is gone")  # fmt: skip
     one = verbs.add_parser("completion", parents=[common], help="shell completion")
     one.add_argument("shell", choices=["bash", "zsh"])
     one = verbs.add_parser("__complete", parents=[common])

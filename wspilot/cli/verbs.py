@@ -190,6 +190,12 @@ def _config(args: Args) -> int:
     return emit(args, doc, "\n".join(lines))
 
 
+def _fsck(args: Args) -> int:
+    from wspilot.cli.fsck import fsck
+
+    return fsck(args)
+
+
 def _act(args: Args) -> int:
     from wspilot.cli import act
 
@@ -202,6 +208,7 @@ _VERBS: Mapping[str, Verb] = {
     "types": _simple("types", render.types), "images": _simple("images", render.images),
     "slots": _simple("slots", lambda docs: render.slots(docs, time.time())), "nodes": _nodes,
     "list": _list, "show": _show, "events": _events, "logs": _logs, "config": _config,
+    "fsck": _fsck,
     "deploy": _act, "wait": _act, "destroy": _act,
 }  # fmt: skip
 

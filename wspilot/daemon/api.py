@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot import __version__, ensemble
-from wspilot.daemon import documents, slotfiles
+from wspilot.daemon import documents, fsck, slotfiles
 from wspilot.daemon.addresses import Pools
 from wspilot.daemon.core.events import Deploy, Destroy, Forget, Repair
 from wspilot.daemon.core.turn import derive_id
@@ -51,6 +51,7 @@ class ServiceApi:
             "destroy": self._destroy,
             "forget": self._forget,
             "repair": self._repair,
+            "fsck": self._fsck,
             "config": self._config,
             "status": self._status,
             "stop": self._stop,
@@ -248,6 +249,15 @@ class ServiceApi:
             raise Refused(f"{node} is not dirty: there is nothing to repair", "wspilot nodes")
         self._turn("repair", params, Repair(node), [])
         return await self._nodes(params, uid)
+
+    async def _fsck(self, params: Params, uid: int) -> dict[str, Any]:
+        """Its token is not kept: every step is harmless twice."""
+        if not _flag(params, "prove"):
+            return await fsck.check(self._service, _flag(params, "yes"))
+        books = self._service.books
+        if params.get("id"):
+            return fsck.prove(books, [self._find(_text(params, "id"))[0]], repairs=False)
+        return fsck.prove(books, books.workspaces(), repairs=True)
 
     def _known_node(self, params: Params) -> str:
         node = _text(params, "node")

@@ -128,7 +128,7 @@ class Spool:
                 parsed = parse_beat_name(name)
                 key = self._key(parsed.slot)
                 if key is not None:
-                    note = read_note(HB, key, _read_file(self.root / "hb" / name), parsed)
+                    note = read_note(HB, key, read_file(self.root / "hb" / name), parsed)
                     received.append(Received(note))
             except (BadMessage, OSError):
                 continue  # the next beat replaces it
@@ -148,7 +148,7 @@ class Spool:
                 self.unlink([name])  # late word of a slot that was proved ended
                 return None
             raise BadMessage(f"slot {parsed.slot} is not known here")
-        note = read_note(NEW, key, _read_file(self.root / "new" / name), parsed)
+        note = read_note(NEW, key, read_file(self.root / "new" / name), parsed)
         self._doubtful.pop(name, None)
         return note
 
@@ -186,7 +186,7 @@ class Spool:
         if slot not in self._keys:
             try:
                 self._keys[slot] = bytes.fromhex(
-                    _read_file(self.root / "slots" / slot / "key").decode()
+                    read_file(self.root / "slots" / slot / "key").decode()
                 )
             except (OSError, ValueError, BadMessage):
                 return None
@@ -225,7 +225,7 @@ class Spool:
     def close_slot(self, slot: str, pilots: Iterable[tuple[str, str]], proved: bool) -> None:
         """Remove its heartbeats and commands; the key too when everything is proved."""
         for node, pilot in pilots:
-            _remove_tree(self.root / "cmd" / cmd_dir(slot, node, pilot))
+            remove_tree(self.root / "cmd" / cmd_dir(slot, node, pilot))
         with os.scandir(self.root / "hb") as entries:
             # By name: guardians of stopped pilots leave heartbeats of their own.
             mine = [entry.name for entry in entries if entry.name.startswith(f"{slot}_")]
@@ -237,7 +237,7 @@ class Spool:
 
     def wipe_slot(self, slot: str) -> None:
         """`keep` is over."""
-        _remove_tree(self.root / "slots" / slot)
+        remove_tree(self.root / "slots" / slot)
         self._keys.pop(slot, None)
 
     def install(self, zipapp: bytes, digest: str) -> Path:
@@ -281,7 +281,7 @@ class Spool:
             raise
 
 
-def _read_file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     """A regular file of ours, never a link, bounded. Raises BadMessage, FileNotFoundError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -300,7 +300,7 @@ def _read_file(path: Path) -> bytes:
         os.close(descriptor)
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     """Remove a directory of plain files (and epoch directories) without following links."""
     try:
         with os.scandir(path) as entries:
@@ -309,7 +309,7 @@ def _remove_tree(path: Path) -> None:
         return
     for entry in inside:
         if entry.is_dir(follow_symlinks=False):
-            _remove_tree(Path(entry.path))
+            remove_tree(Path(entry.path))
         else:
             Path(entry.path).unlink(missing_ok=True)
     path.rmdir()

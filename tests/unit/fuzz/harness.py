@@ -27,7 +27,8 @@ MOST_FINDINGS = 5
 LIMIT_S = 2.0  # one input: more is a reader that somebody can keep busy
 WORDS: tuple[Any, ...] = (
     0, -1, True, 1.5, 1e400, -1e400, 2**53, 10**30, 10**400, None, "", "x", "\x1b[0m",
-    "é\u202e" * 100, "\ud800", "vvvv0001", "ssss0001", [], [1], [[]], {}, {"a": 1}, {"id": []}, "9" * 5000,
+    "é\u202e" * 100, "\ud800", "vvvv0001", "ssss0001", [], [1], [[]], {}, {"a": 1}, {"id": []},
+    "9" * 5000,
 )  # fmt: skip
 BITS = (
     b"\n", b"\0", b"\xff", b" ", b"|", b"[", b"]", b"{", b"}", b'"', b"<", b">", b"&#0;", b"=",

@@ -1,4 +1,4 @@
-"""A fixed number of inputs for every fuzzer; `python -m tests.unit.fuzz --inputs 100000` by hand."""
+"""A fixed number of inputs for every fuzzer; by hand `python -m tests.unit.fuzz` takes more."""
 
 from __future__ import annotations
 
