@@ -151,7 +151,9 @@ def main() -> int:
     rate = len(seeds) / (time.perf_counter() - begin)
     unhit = table.show(total.counts, whole=args.table)
     judged = args.judge or len(seeds) >= table.ENOUGH
-    for seed, fault in total.bad[:5]:
+    for seed, fault in total.bad:
+        print(f"seed {seed}: {fault}", flush=True)
+    for seed, fault in total.bad[:3]:
         without = shrink(seed)
         print(f"\nseed {seed}: {fault}")
         tell(seed, without)

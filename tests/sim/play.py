@@ -42,7 +42,7 @@ class Play:
     """The whole system under one seed."""
 
     def __init__(self, seed: int, disk: Disk, *, kinds: Collection[Fault] | None,
-                 without: Collection[str]) -> None:  # fmt: skip
+                 without: Collection[str], users: int | None = None) -> None:  # fmt: skip
         self.clock = Clock()
         self.chance = chance = Chance(seed, self.clock, kinds=kinds, without=without)
         self.seed = seed
@@ -58,7 +58,7 @@ class Play:
         self._per_job = chance.random.random() < 0.5
         self._suspendable = chance.random.random() < 0.5
         self.asked: list[str] = []
-        self.users = self._users_came = 0
+        self.users, self._users_came = users or 0, 0
         self._launched: dict[str, list[SimPilot]] = {}  # job -> pilots of its last start
 
     def _host(self, name: str) -> Host:
@@ -79,7 +79,7 @@ class Play:
         signals.stop = lambda job: self._each(job, SimPilot.stop)
         signals.resume = lambda job: self._each(job, SimPilot.resume)
         chance = self.chance
-        self.users = chance.random.randrange(1, 4)
+        self.users = self.users or chance.random.randrange(1, 5)
         for _ in range(self.users):
             self.clock.after(chance.between(0, 200), self._user)
         for _ in range(4):
@@ -177,12 +177,14 @@ class Play:
         """What its user will do with it."""
         chance, after = self.chance, self.clock.after
         if chance.hits(Fault.DESTROY, id):
-            after(chance.between(0, 300), lambda: self._say(lambda: d.Destroy((id,))))
+            latest = chance.random.choice([5, 25, 300])
+            after(chance.between(0, latest), lambda: self._say(lambda: d.Destroy((id,))))
         if chance.hits(Fault.DESTROY_VM, id):
             after(chance.between(0, 200), lambda: self._say(lambda: self._one_vm(id)))
         if chance.hits(Fault.ABANDON, id):
             abandon = d.Destroy((id,), abandon=True)
-            after(chance.between(0, 300), lambda: self._say(lambda: abandon))
+            latest = chance.random.choice([5, 25, 300])
+            after(chance.between(0, latest), lambda: self._say(lambda: abandon))
 
     def _say(self, make: Any) -> None:
         event = make()
@@ -282,12 +284,13 @@ class Play:
 
 
 def play(seed: int, *, kinds: Collection[Fault] | None = None,
-         without: Collection[str] = (), keep: list[Play] | None = None) -> Play:  # fmt: skip
+         without: Collection[str] = (), keep: list[Play] | None = None,
+         users: int | None = None) -> Play:  # fmt: skip
     """One seed's story, to its end. Raises Violation; `keep` gets the play all the same."""
     memory = _MEMORY if _MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="wspilot-sim-", dir=memory) as place:
         disk = Disk(Path(place) / "store")
-        one = Play(seed, disk, kinds=kinds, without=without)
+        one = Play(seed, disk, kinds=kinds, without=without, users=users)
         collects = gc.isenabled()
         gc.disable()  # a play is short and its garbage small
         if keep is not None:

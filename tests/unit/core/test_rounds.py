@@ -32,7 +32,9 @@ def test_after_gather_the_started_slot_is_given_back_and_the_queued_one_keeps_it
     old, kept, new = d.slots
     assert (old.again, kept.id, kept.state) == (new.id, queued.id, S.QUEUED)
     assert d.orders("release") and new.state is S.SUBMITTING and not d.asked(Submit)
-    d.later(31)
+    d.later(25)
+    assert not d.asked(Submit)
+    d.later(36)
     assert d.asked(Submit) == [Submit(new.id, 1)]
     assert d.books.held  # addresses stay with their VMs
 
@@ -51,7 +53,7 @@ def test_the_slot_given_back_ends_released_and_takes_no_vm_with_it() -> None:
 def test_a_renewed_workspace_becomes_whole() -> None:
     d = _two()
     d.start("n1", slot=d.slots[0])
-    d.later(601).later(31)
+    d.later(601).later(61)
     new = d.slots[2]
     d.accept(new, "2.srv")
     d.start("n2", slot=d.slots[1])
@@ -63,7 +65,7 @@ def test_after_three_rounds_the_workspace_fails_with_the_cause() -> None:
     d = _two()
     d.start("n1", slot=d.slots[0])
     for round_ in range(3):
-        d.later(601).later(301)
+        d.later(601).later(601)
         new = _current(d)[-1]
         d.accept(new, f"again{round_}.srv")
         d.start(f"m{round_}", slot=new)

@@ -24,7 +24,7 @@ def again(turn: Turn, slots: Sequence[Slot], why: str) -> bool:
         return False
     if any(_used(turn, slot) for slot in slots):
         return False
-    wait = turn.rules.again_s[min(ws.rounds, len(turn.rules.again_s) - 1)]
+    wait = _back_off(turn, ws)
     ws = replace(ws, rounds=ws.rounds + 1)
     turn.note(
         "warning",
@@ -38,6 +38,12 @@ def again(turn: Turn, slots: Sequence[Slot], why: str) -> bool:
     turn.books.put(ws)
     turn.touched[ws.id] = None
     return True
+
+
+def _back_off(turn: Turn, ws: Workspace) -> float:
+    """Seconds, each workspace's own: two that hold each other's nodes must not ask together."""
+    least = turn.rules.again_s[min(ws.rounds, len(turn.rules.again_s) - 1)]
+    return round(least * (1 + int(derive_id(ws.id, "again", ws.rounds), 36) % 1000 / 1000), 1)
 
 
 def _used(turn: Turn, slot: Slot) -> bool:
