@@ -104,7 +104,7 @@ def is_over(lease: Lease) -> dict[str, Any]:
     assert all(vm["state"] == "terminated" for vm in ended["vms"]), ended
     over = ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL")
     lease.cluster.wait_for_job(lease.job, *over, seconds=30)
-    idle = wait_until(lambda: set(lease.cluster.node_states().values()) == {"idle"}, 20)
+    idle = wait_until(lambda: set(lease.cluster.node_states().values()) == {"idle"}, 40)
     assert idle, (lease.cluster.node_states(), lease.cluster.jobs(), lease.site.log())
     nothing_left(lease)
     return ended
