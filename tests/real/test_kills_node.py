@@ -263,6 +263,13 @@ def test_a_later_epoch_repairs_on_all_nodes(make: Make) -> None:
         assert failed.data["clean"] is True and failed.data["undone"] == ["64 MiB given back"]
 
 
+def test_a_launcher_that_can_start_nothing_says_why(make: Make) -> None:
+    slot = make(vmm="sim", start=["/nonexistent/srun", "-N", "{nodes}"])
+    assert slot.launch().wait(10) == 1
+    failed = slot.wait(Kind.FAILED)
+    assert "/nonexistent/srun" in failed.data["cause"] and failed.data["nothing_started"] is True
+
+
 def test_a_node_that_lets_nobody_begin_says_why(make: Make) -> None:
     slot = make(vmm="sim")
     place = Path(f"/var/tmp/wspilot-{os.getuid()}") / slot.node

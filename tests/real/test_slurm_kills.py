@@ -104,7 +104,8 @@ def is_over(lease: Lease) -> dict[str, Any]:
     assert all(vm["state"] == "terminated" for vm in ended["vms"]), ended
     over = ("COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL")
     lease.cluster.wait_for_job(lease.job, *over, seconds=30)
-    assert wait_until(lambda: set(lease.cluster.node_states().values()) == {"idle"}, 20)
+    idle = wait_until(lambda: set(lease.cluster.node_states().values()) == {"idle"}, 40)
+    assert idle, (lease.cluster.node_states(), lease.cluster.jobs(), lease.site.log())
     nothing_left(lease)
     return ended
 
@@ -186,6 +187,20 @@ def test_kill_9_of_a_pilot(site: Leasing) -> None:
     again = Lease(site, next(_names))  # the node said so: they are free again
     assert {nic["ip"] for vm in again.workspace["vms"] for nic in vm["nics"]} == addresses
     site.destroy(again.name)
+
+
+def test_a_suspended_job_is_shown_and_its_guests_go_on_afterwards(site: Leasing) -> None:
+    lease = Lease(site, next(_names))
+    before = sorted(guest.pid for guest in lease.guests())
+    site.cluster.run(["scontrol", "suspend", str(lease.job)], as_user=False)
+    assert wait_until(lambda: sum("is stopped" in text for text in site.events()) == 2, 10)
+    assert lease.named("wspilot-guardian", lease.nodes[0]).state not in "Tt"
+    site.cluster.run(["scontrol", "resume", str(lease.job)], as_user=False)
+    assert wait_until(lambda: sum("no longer stopped" in text for text in site.events()) == 2, 10)
+    assert sorted(guest.pid for guest in lease.guests()) == before
+    assert site.show(lease.name)["state"] == "active"
+    assert site.destroy(lease.name)["outcome"] == "destroyed"
+    nothing_left(lease)
 
 
 def test_kill_9_of_the_daemon_and_of_slurmctld_and_of_a_slurmd(site: Leasing) -> None:

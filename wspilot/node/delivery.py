@@ -1,21 +1,27 @@
 """The guardian's end of a courier: hands over messages and never waits for the spool.
 
-The courier is double-forked like the guardian itself, and ends with it.
+The courier is the guardian's child, and so outside the job too; it ends with the guardian, also
+when the spool hangs: what it could not bring lies in the outbox.
 """
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import socket
+import time
 from collections.abc import Iterable
 
 from wspilot.node import forks, wire
 from wspilot.node.courier import Courier, Round
 from wspilot.node.proc import now
 
+END_S = 0.2
+
 
 class Delivery:
-    """One courier, from its start to `close`. What it cannot take is dropped."""
+    """One courier, from its start to `end`. What it cannot take is dropped."""
 
     def __init__(self, where: Round, title: str) -> None:
         self._pipe, theirs = socket.socketpair()
@@ -24,7 +30,7 @@ class Delivery:
         def main() -> None:
             Courier(theirs, delivery).run()
 
-        forks.detach(main, [theirs.fileno()], f"wspilot-courier {title}")
+        self._pid = forks.fork(main, [theirs.fileno()], f"wspilot-courier {title}")
         theirs.close()
         self._pipe.setblocking(False)
         self._splitter = wire.Splitter()
@@ -47,8 +53,18 @@ class Delivery:
             self._take()
         return wanted & self._stored
 
+    def end(self) -> None:
+        """It ends when it sees that the pipe is closed; soon after that it is killed."""
+        self.close()
+        end = now() + END_S
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if now() > end:
+                os.kill(self._pid, signal.SIGKILL)  # our own child, not reaped yet
+                return  # in state D it dies when the server answers: nobody waits for that
+            time.sleep(0.002)
+
     def close(self) -> None:
-        """It ends when it has seen that."""
+        """No more messages."""
         self._pipe.close()
 
     def _take(self) -> None:

@@ -87,7 +87,7 @@ class Guardian:
         if preempted is not None:
             self._act(preempted)
         if self._delivery is not None:
-            self._delivery.close()
+            self._delivery.end()
 
     def _watch(self) -> bool | None:
         """None: farewell. Else the pilot is gone; True when because it was suspended."""

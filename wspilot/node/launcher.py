@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Optional
 
+from wspilot.errors import WspilotError
 from wspilot.node import proc
 from wspilot.node.core import launch
 from wspilot.node.core.settings import Settings
@@ -39,51 +40,80 @@ class Job:
         return self.spool / "slots" / self.slot
 
 
+class Crew:
+    """The processes that were started, and the TERM that is passed on to them, once."""
+
+    def __init__(self) -> None:
+        self.started: list[subprocess.Popen[bytes]] = []
+        self._hear: list[subprocess.Popen[bytes]] = []
+        self._told = False
+
+    def listen(self) -> None:
+        """From now on no signal of the job ends this process."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+    def start(self, argv: Sequence[str], prefix: Sequence[str]) -> None:
+        """One more. Raises OSError."""
+        child = _start(argv, prefix)
+        self.started.append(child)
+        if not launch.escapes(prefix):
+            self._hear.append(child)
+            if self._told:  # it came while this one was being started
+                child.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """As at a TERM."""
+        if not self._told:
+            self._told = True
+            for child in self._hear:
+                child.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """The worst exit code."""
+        return max((_code(child) for child in self.started), default=1)
+
+    def _on_signal(self, number: int, frame: Optional[FrameType]) -> None:
+        if number == signal.SIGTERM:
+            self.end()
+
+
 def launch_slot(job: Job, env: Mapping[str, str]) -> int:
     """The launcher's whole life; its exit code. Raises WspilotError, OSError."""
-    children: list[subprocess.Popen[bytes]] = []
-    told = False
-
-    def pass_on(number: int, frame: Optional[FrameType]) -> None:
-        nonlocal told
-        if number == signal.SIGTERM and not told:
-            told = True
-            for child in children:
-                child.send_signal(signal.SIGTERM)
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    crew = Crew()
+    crew.listen()
     settings = read_slot(job.place)
     epoch = claim(job.place)
-    nodes = launch.given(env, _node_file(env)) or (launch.own_node("", (), env, _host()),)
-    why = launch.too_few(nodes, settings.nodes, settings.pack) if epoch == 1 else ""
+    nodes: tuple[str, ...] = ()
+    try:
+        nodes = launch.given(env, _node_file(env)) or (launch.own_node("", (), env, _host()),)
+        why = launch.too_few(nodes, settings.nodes, settings.pack) if epoch == 1 else ""
+        if not why:
+            for argv in plan(job, settings, epoch, nodes):
+                crew.start(argv, settings.start)
+    except (WspilotError, OSError) as error:
+        why = f"the launcher could not start its pilots: {error}"
     if why:
-        from wspilot.node import refusal  # dear, and needed by no launcher that starts something
-
-        refusal.say_failed(
-            job,
-            epoch,
-            launch.own_node("", nodes, env, _host()),
-            why,
-            True,
-            here={"nothing_started": True},
-        )
+        _say_why(job, epoch, launch.own_node("", nodes, env, _host()), why, not crew.started)
+        crew.end()
+        crew.wait()
         return 1
-    started = []
-    for argv in plan(job, settings, epoch, nodes):
-        child = _start(argv, settings.start)
-        started.append(child)
-        if not launch.escapes(settings.start):
-            children.append(child)
-            if told:  # it came while this one was being started
-                child.send_signal(signal.SIGTERM)
-    code = max((_code(child) for child in started), default=1)
+    code = crew.wait()
     if epoch > 1 and code:
         from wspilot.node import refusal
 
         refusal.repair(job, epoch, "", nodes)  # at least here, where the starter has failed
     return code if epoch == 1 else 1
+
+
+def _say_why(job: Job, epoch: int, node: str, why: str, nothing: bool) -> None:
+    """`nothing`: no pilot was started on any node, and so there is nobody else to say anything."""
+    from wspilot.node import refusal  # dear, and needed by no launcher that starts something
+
+    refusal.say_failed(
+        job, epoch, node, why, True, here={"nothing_started": True} if nothing else {}
+    )
 
 
 def plan(

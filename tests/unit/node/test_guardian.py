@@ -19,7 +19,7 @@ import pytest
 from wspilot.messages import HB, NEW, Kind, Notification, parse_beat_name, parse_note_name
 from wspilot.messages import read_note as read
 from wspilot.node import guardian, proc
-from wspilot.node.courier import Round
+from wspilot.node.courier import Courier, Round
 from wspilot.node.guardian import Ward
 from wspilot.node.journal import Journal, create
 from wspilot.node.places import Places
@@ -181,6 +181,27 @@ def test_without_a_spool_its_words_lie_in_the_outbox_in_time(bench: Bench) -> No
     words = [json.loads(p.read_bytes()[65:]) for p in sorted(bench.places.outbox.iterdir())]
     assert [one["kind"] for one in words] == ["killed", "failed"]
     assert not bench.file.exists() and not bench.journal.path.exists()
+
+
+def test_a_courier_that_hangs_neither_holds_the_guardian_nor_outlives_it(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(courier: Courier) -> None:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(60)
+
+    monkeypatch.setattr(Courier, "run", hang)
+    pipe = bench.guard()
+    began = time.monotonic()
+    bench.pilot.kill()
+    pipe.shutdown(socket.SHUT_WR)
+    bench.gone()
+    assert time.monotonic() - began < 2.5 and not bench.journal.path.exists()
+    courier = int((tmp_path / "pid").read_text())
+    end = time.monotonic() + 2
+    while proc.state(courier) not in ("", "Z"):
+        assert time.monotonic() < end, "it outlives its guardian"
+        time.sleep(0.01)
 
 
 def test_what_cannot_be_undone_is_said_and_stays(bench: Bench) -> None:
