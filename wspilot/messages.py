@@ -50,6 +50,7 @@ _PILOT = rf"({SLOT_RE})_({NODE_RE})_([0-9a-f]{{8}})"
 _NOTE = re.compile(rf"(\d{{20}})_{_PILOT}_(\d{{1,12}})\.json")
 _BEAT = re.compile(rf"{_PILOT}\.json")
 _ORDER = re.compile(r"(\d{20})_(\d{1,12})\.json")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -302,9 +303,10 @@ def rfc3339(seconds: float) -> str:
 
 
 def parse_rfc3339(text: str) -> float:
-    """Seconds since 1970; raises ValueError."""
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
-    return moment.replace(tzinfo=timezone.utc).timestamp()
+    """Seconds since 1970; raises ValueError. One a notification: strptime took 80 us of it."""
+    if not _TIME.fullmatch(text):
+        raise ValueError("not a time as it is written here")
+    return datetime.fromisoformat(text[:-1]).replace(tzinfo=timezone.utc).timestamp()
 
 
 def _no_number(text: str) -> float:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import books, killall, leases, pilot, polls, spool, tui
+from tests.bench import books, hangs, killall, leases, pilot, polls, spool, tui
 
 ALL = {
     "books": books.run,
     "polls": polls.run,
     "pilot": pilot.run,
     "spool": spool.run,
+    "hangs": hangs.run,
     "killall": killall.run,
     "leases": leases.run,
     "tui": lambda: tui.run(quick=True),

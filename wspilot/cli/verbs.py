@@ -196,6 +196,12 @@ def _fsck(args: Args) -> int:
     return fsck(args)
 
 
+def _bench(args: Args) -> int:
+    from wspilot.cli.bench import bench
+
+    return bench(args)
+
+
 def _act(args: Args) -> int:
     from wspilot.cli import act
 
@@ -208,7 +214,7 @@ _VERBS: Mapping[str, Verb] = {
     "types": _simple("types", render.types), "images": _simple("images", render.images),
     "slots": _simple("slots", lambda docs: render.slots(docs, time.time())), "nodes": _nodes,
     "list": _list, "show": _show, "events": _events, "logs": _logs, "config": _config,
-    "fsck": _fsck,
+    "fsck": _fsck, "bench": _bench,
     "deploy": _act, "wait": _act, "destroy": _act,
 }  # fmt: skip
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -84,7 +85,7 @@ class ServiceApi:
         return documents.types(self._service.site)
 
     async def _images(self, params: Params, uid: int) -> dict[str, Any]:
-        return documents.images(self._service.images().values())
+        return documents.images((await self._service.images()).values())
 
     async def _config(self, params: Params, uid: int) -> dict[str, Any]:
         return documents.config(self._service.site)
@@ -121,16 +122,17 @@ class ServiceApi:
         root = self._service.spool.root / "slots"
         slots = ws.slots if not vms else tuple(dict.fromkeys(vm.slot for vm in vms))
         names = tuple(vm.id for vm in vms)
-        logs = await self._service.lane.run(_tails, root, slots, names)
+        logs = await self._service.papers.run(_tails, root, slots, names)
         return {"schema": 1, "logs": logs}
 
     # -- act
 
     async def _deploy(self, params: Params, uid: int) -> dict[str, Any]:
         service = self._service
+        images = await service.images()  # first: from here on nothing else may come between
         if before := self._repeated("deploy", params):
             return before
-        request = self._request(params)
+        request = self._request(params, images)
         self._check_name(request.name)
         site = service.site
         plans = plan(
@@ -155,8 +157,8 @@ class ServiceApi:
         )
         return self._turn("deploy", params, event, [id])
 
-    def _request(self, params: Params) -> ensemble.Request:
-        site, images = self._service.site, self._service.images()
+    def _request(self, params: Params, images: dict[str, Any]) -> ensemble.Request:
+        site = self._service.site
         if "ensemble" in params:
             doc = params["ensemble"]
             if not isinstance(doc, dict):
@@ -451,6 +453,11 @@ def _count(params: Params, key: str, default: int) -> int:
     return value
 
 
+def _unwaiting(path: str, flags: int) -> int:
+    """A pipe that somebody put there is not waited for, nor a link followed."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
 def _tails(root: Path, slots: Iterable[str], vms: tuple[str, ...]) -> list[dict[str, str]]:
     """The last 64 KiB of each log below the slots' directories."""
     out = []
@@ -460,8 +467,9 @@ def _tails(root: Path, slots: Iterable[str], vms: tuple[str, ...]) -> list[dict[
         for path in names:
             if vms and path.name.startswith("console-") and not any(id in path.name for id in vms):
                 continue
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - 65536))
-                text = clean(file.read(), 65536, lines=True)
+            with open(path, "rb", opener=_unwaiting) as file:
+                size = os.fstat(file.fileno()).st_size
+                file.seek(max(0, size - 65536) if file.seekable() else 0)
+                text = clean(file.read(65536) or b"", 65536, lines=True)
             out.append({"slot": slot, "name": path.name, "text": text})
     return out

@@ -31,7 +31,7 @@ from wspilot.daemon.core.events import (
 )
 from wspilot.daemon.core.slots import job_name
 from wspilot.daemon.lrm.base import Answer, Command, Result, Verdict
-from wspilot.errors import WspilotError
+from wspilot.errors import TimedOut, WspilotError
 from wspilot.messages import CMD, Order, Verb, cmd_dir, rfc3339, seal
 from wspilot.model import PendingOrder, Slot
 from wspilot.nodecode import node_zipapp
@@ -88,7 +88,8 @@ class Effects:
         if isinstance(effect, Send):
             order = self._service.books.order(effect.order)
             if order is not None:
-                name, raw = await run(self._sealed, order)
+                images = await self._images() if order.kind == Verb.CREATE.value else {}
+                name, raw = await run(self._sealed, order, images)
                 await run(
                     spool.write_order, cmd_dir(order.slot, order.node, order.pilot), name, raw
                 )
@@ -102,10 +103,16 @@ class Effects:
         elif isinstance(effect, Wipe):
             await run(spool.wipe_slot, effect.slot)
 
-    def _sealed(self, record: PendingOrder) -> tuple[str, bytes]:
+    async def _images(self) -> dict[str, Any]:
+        try:
+            return await self._service.images()
+        except TimedOut as error:
+            raise OSError(str(error)) from None  # tried again
+
+    def _sealed(self, record: PendingOrder, images: dict[str, Any]) -> tuple[str, bytes]:
         data = dict(record.data)
         if record.kind == Verb.CREATE.value:
-            data = self._create_data(data)
+            data = self._create_data(data, images)
         order = Order(
             record.slot,
             record.node,
@@ -122,9 +129,9 @@ class Effects:
         raw = seal(CMD, self._service.spool.key(record.slot), order.body())
         return order.file_name(record.ns), raw
 
-    def _create_data(self, data: dict[str, Any]) -> dict[str, Any]:
+    def _create_data(self, data: dict[str, Any], images: dict[str, Any]) -> dict[str, Any]:
         """Fill in what the site knows: where the image lies, what the networks are like."""
-        site, images = self._service.site, self._service.images()
+        site = self._service.site
         image = images.get(data["image"]["name"])
         if image is not None:
             data["image"] = image.spec()

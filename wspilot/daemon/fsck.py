@@ -17,7 +17,7 @@ from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import Cancel, Repair
 from wspilot.daemon.lock import HomeLock
 from wspilot.daemon.storerepair import Salvage
-from wspilot.errors import NotFound, WspilotError
+from wspilot.errors import NotFound, TimedOut, WspilotError
 from wspilot.model import TABLES, Workspace, from_doc
 from wspilot.text import clean
 
@@ -38,8 +38,8 @@ async def check(service: Service, yes: bool) -> Doc:
     result = await service.runner.run(service.driver.find(service.rules.owner))
     listing = service.driver.polled(result, ())
     try:
-        spool: Leftovers | None = await service.lane.run(leftovers.find, service.spool.root)
-    except OSError:
+        spool: Leftovers | None = await service.papers.run(leftovers.find, service.spool.root)
+    except (OSError, TimedOut):
         spool = None
     steps = audit.plan(service.books, listing, spool, service.rules.owner)
     return {"schema": SCHEMA, "steps": [await _step(service, step, yes) for step in steps]}

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from wspilot.errors import TimedOut
+
 T = TypeVar("T")
 
 
@@ -49,6 +51,46 @@ class Lane:
     def _work(self) -> None:
         while (work := self._calls.get()) is not None:
             work()
+
+
+class Aside:
+    """Blocking reads that hold up nothing: each in a thread of its own, for a limited time.
+
+    A read of a hung filesystem cannot be ended, only left alone; at most MOST are left so.
+    """
+
+    MOST = 8
+
+    def __init__(self, name: str, limit_s: float) -> None:
+        self._name, self._limit_s = name, limit_s
+        self._under_way = 0
+        self._lock = threading.Lock()
+
+    async def run(self, call: Callable[..., T], *args: Any) -> T:
+        """The result of `call(*args)`, or its exception. Raises TimedOut."""
+        if self._under_way >= self.MOST:
+            text = f"{self.MOST} reads of {self._name} have not come back"
+            raise TimedOut(text, "does its filesystem answer?")
+        self._count(1)
+
+        def work() -> T:
+            try:
+                return call(*args)
+            finally:
+                self._count(-1)
+
+        lane = Lane(self._name)
+        try:
+            return await asyncio.wait_for(lane.run(work), self._limit_s)
+        except TimeoutError:
+            raise TimedOut(f"{self._name} could not be read within {self._limit_s:g} s",
+                           "does its filesystem answer?") from None  # fmt: skip
+        finally:
+            lane.close()
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._under_way += change
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:

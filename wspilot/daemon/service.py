@@ -26,14 +26,14 @@ from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import Effect, Event, Heard, Listened, Polled, Recovered, Tick
 from wspilot.daemon.documents import item, status_item
 from wspilot.daemon.effects import Effects
-from wspilot.daemon.lane import Lane
+from wspilot.daemon.lane import Aside, Lane
 from wspilot.daemon.lock import HomeLock
 from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.base import Listing, Result
 from wspilot.daemon.lrm.runner import Runner
 from wspilot.daemon.spool import Batch, Received, Spool, Watch
 from wspilot.daemon.store import WAY_OUT, Store, StoreDamaged, StoreError
-from wspilot.errors import WspilotError
+from wspilot.errors import TimedOut, WspilotError
 from wspilot.home import socket_path
 from wspilot.images import load_images
 from wspilot.model import EventRecord
@@ -57,6 +57,8 @@ class Service:
         self.rules = rules_of(site)
         self.spool = Spool(site.spool)
         self.lane = Lane("spool")
+        self.pictures, self.papers = Aside("the images", 2.0), Aside("the spool", 10.0)
+        self._images: dict[str, Any] = {}
         self.driver = open_driver(site.lrm, site.lrm_settings, home)
         self.runner = Runner()
         self.effects = Effects(self)
@@ -79,8 +81,16 @@ class Service:
         """Seconds since 1970 that never go back while this daemon lives."""
         return self._clock0 + time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def images(self) -> dict[str, Any]:
-        """The site's images as they are now."""
+    async def images(self) -> dict[str, Any]:
+        """The site's images as they are now; where they cannot be read in time, as they were."""
+        try:
+            self._images = await self.pictures.run(self._load_images)
+        except TimedOut:
+            if not self._images:
+                raise
+        return self._images
+
+    def _load_images(self) -> dict[str, Any]:
         return dict(load_images(self.site.images_dir, self.site))
 
     # -- life
