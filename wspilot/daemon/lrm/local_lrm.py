@@ -10,8 +10,8 @@ again when it was killed. A submission that was answered is on disk, and one tha
 answer was lost) is one job.
 
 Exit codes: 0 done, 2 usage, 5 refused (the reason is on stderr), 75 not done, ask again (a full
-disk), anything else: it may have happened. Standard library only, and nothing that the verbs (20 ms each) do not need is imported at
-the top.
+disk), anything else: it may have happened. Standard library only, and nothing that the verbs (20 ms
+each) do not need is imported at the top.
 """
 
 import json
