@@ -318,10 +318,10 @@ class Storm:
             raise Wrong(f"held {books.held}, dirty {books.dirty_nodes}, {list(books.orders())}")
 
     def messages(self) -> list[Path]:
+        """What lies on the spool; without drafts of killed writers, which are swept after a day."""
         spool = self.home / "spool"
-        return [
-            path for name in ("new", "hb", "cmd", "tmp") for path in (spool / name).glob("**/*")
-        ]
+        names = ["new", "hb", "cmd/*" if "abandon" in self.kinds else "cmd"]  # made after the end
+        return [path for name in names for path in spool.glob(f"{name}/*")]
 
     def leftovers(self) -> list[Path]:
         roots = [Path(f"/{top}/wspilot-{os.getuid()}") for top in ("tmp", "var/tmp")]
