@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class Storm:
         self.later: list[tuple[float, Callable[[], object]]] = []
         self.daemon: Process | None = None
         self.told: list[str] = []
-        self.destroyed: set[str] = set()
+        self.leased: dict[str, str] = {}
         self.slots: set[str] = set()
         self.serial = 0
         self.home.mkdir(mode=0o700)
@@ -131,8 +132,10 @@ class Storm:
                 self.lrm("release" if job["state"] == "held" else "resume", job["id"])
         self.start_daemon()
         self.until("the first answer", lambda: self.ask("ping") is not None, 30)
-        if self.random.random() < 0.7:
-            self.destroy_everything()
+        everything = self.random.random() < 0.5
+        for ws in self.items("list", "workspaces", all=True):
+            if everything or self.leased.get(ws["name"], "1h") == "1h":
+                self.until(f"destroy {ws['name']}", partial(self.destroy, ws["name"]), 30)
         self.until("every workspace ended", self.all_ended, CALM_S)
         self.until("every slot ended", self.slots_ended, CALM_S)
         self.until("every node clean", self.all_clean, CALM_S)
@@ -199,14 +202,13 @@ class Storm:
         name = f"w{self.serial}"
         for _ in range(20):
             if self.act("deploy", type="small", count=count, duration=seconds, name=name):
+                self.leased[name] = seconds
                 self.say(f"deployed {name}: {count} VMs for {seconds}")
                 return
             self.sleep(0.5)
 
-    def destroy_everything(self) -> None:
-        names = [ws["name"] for ws in self.items("list", "workspaces", all=True)]
-        self.destroyed.update(names)
-        self.until("destroy is accepted", lambda: self.act("destroy", all=True) is not None, 30)
+    def destroy(self, name: str) -> bool:
+        return self.act("destroy", ids=[name]) is not None
 
     # -- processes and jobs
 
@@ -291,7 +293,11 @@ class Storm:
     def look(self) -> None:
         """At any moment: no VM runs twice."""
         seen: dict[str, Path] = {}
-        for path in Path(f"/tmp/wspilot-{os.getuid()}").glob("node*/*/*.sim"):
+        try:
+            found = list(Path(f"/tmp/wspilot-{os.getuid()}").glob("node*/*/*.sim"))
+        except OSError:  # a directory vanished under our eyes
+            return
+        for path in found:
             if path.name in seen:
                 raise Wrong(f"VM {path.name} is there twice: {path} and {seen[path.name]}")
             seen[path.name] = path
@@ -514,8 +520,7 @@ def destroyed(storm: Storm) -> None:
     if names:
         name = storm.random.choice(names)
         storm.say(f"destroy {name}")
-        if storm.act("destroy", ids=[name]):
-            storm.destroyed.add(name)
+        storm.destroy(name)
 
 
 def vm_destroyed(storm: Storm) -> None:
