@@ -434,6 +434,40 @@ def guardian_stopped(storm: Storm) -> None:
     storm.soon(0.5, 6, lambda: guardian.kill(signal.SIGCONT))
 
 
+def signalled(storm: Storm) -> None:
+    """What batch systems and people send besides TERM and KILL, to one process or to all."""
+    number = storm.random.choice(SIGNALS)
+    found = storm.named(".pyz ") + storm.guardians()
+    doomed = found if storm.random.random() < 0.2 else [storm.pick(found)]
+    storm.say(f"{number.name} to {[one.pid for one in doomed]}")
+    for one in doomed:
+        one.kill(number)
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1,
+           signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGPIPE, signal.SIGCHLD,
+           signal.SIGTSTP, signal.SIGABRT)  # fmt: skip
+
+
+def daemon_stopped(storm: Storm) -> None:
+    if storm.daemon is None or not storm.daemon.is_alive():
+        raise ProcessLookupError
+    storm.say("daemon stopped")
+    stopped = storm.daemon
+    stopped.kill(signal.SIGSTOP)
+    storm.soon(0.5, 6, lambda: stopped.kill(signal.SIGCONT))
+
+
+def kill_all(storm: Storm) -> None:
+    """The operator's tool in the middle of it all; only where nobody else's VMs can be met."""
+    programs = sorted((storm.home / "spool" / "bin").glob("*.pyz"))
+    if os.getpid() != 1 or not programs:
+        raise ProcessLookupError
+    argv = [sys.executable, str(programs[0]), "kill-all"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    storm.say(f"kill-all: exit {done.returncode}: {done.stdout[-200:]!r}")
+
+
 def lrm_killed(storm: Storm) -> None:
     doomed = storm.pick(storm.named("local_queue.py"))
     storm.say("batch system killed")
@@ -555,6 +589,9 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "job-killed": job_killed,
     "pilot-stopped": pilot_stopped,
     "guardian-stopped": guardian_stopped,
+    "signal": signalled,
+    "daemon-stopped": daemon_stopped,
+    "kill-all": kill_all,
     "lrm": lrm_killed,
     "lrm-hangs": lrm_stopped,
     "suspend": job_suspended,
@@ -571,7 +608,7 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "lease": another_lease,
 }
 HARMLESS = frozenset(
-    {"daemon", "guardian", "courier", "guardian-stopped", "lrm", "lrm-hangs", "hold",
+    {"daemon", "daemon-stopped", "guardian", "courier", "guardian-stopped", "lrm", "lrm-hangs", "hold",
      "rubbish", "destroy", "lease", "full"}
 )  # fmt: skip
 
