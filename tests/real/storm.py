@@ -333,7 +333,7 @@ class Storm:
         roots = [Path(f"/{top}/wspilot-{os.getuid()}") for top in ("tmp", "var/tmp")]
         return [
             path for root in roots for path in root.glob("node*/**/*")
-            if os.getuid() or any(slot in path.name for slot in self.known_slots())
+            if os.getpid() == 1 or any(slot in path.name for slot in self.known_slots())
         ]  # fmt: skip
 
     def report(self) -> str:
@@ -608,8 +608,8 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "lease": another_lease,
 }
 HARMLESS = frozenset(
-    {"daemon", "daemon-stopped", "guardian", "courier", "guardian-stopped", "lrm", "lrm-hangs", "hold",
-     "rubbish", "destroy", "lease", "full"}
+    {"daemon", "daemon-stopped", "guardian", "courier", "guardian-stopped", "lrm", "lrm-hangs",
+     "hold", "rubbish", "destroy", "lease", "full"}
 )  # fmt: skip
 
 
