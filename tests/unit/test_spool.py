@@ -197,15 +197,18 @@ def test_a_closed_slot_leaves_nothing_and_late_words_are_dropped(spool: Spool) -
     spool.write_order(f"{SLOT}_n_1_01234567", "1_1.json", b"x")
     for name in (f"{SLOT}_n_1_01234567.json", f"{SLOT}_n_1_guard1an.json", "other000_n_1_x.json"):
         (spool.root / "hb" / name).touch()
-    spool.close_slot(SLOT, [("n_1", PILOT)], proved=True)
+    (spool.root / "cmd" / f"{SLOT}_n_2_never5aid").mkdir()  # its first word never came
+    spool.close_slot(SLOT, proved=True)
     assert not list((spool.root / "cmd").iterdir())
     assert [path.name for path in (spool.root / "hb").iterdir()] == ["other000_n_1_x.json"]
     put(spool, note())
     batch = spool.read()
     assert not batch.received and not batch.refused
     assert not list((spool.root / "new").iterdir())
+    (spool.root / "cmd" / f"{SLOT}_n_1_made1ate").mkdir()
     spool.wipe_slot(SLOT)
     assert not (spool.root / "slots" / SLOT).exists()
+    assert not list((spool.root / "cmd").iterdir())
 
 
 def test_the_first_key_stays_when_a_submission_is_repeated(spool: Spool) -> None:

@@ -99,7 +99,7 @@ class Effects:
         elif isinstance(effect, Claim):
             self._service.post(Claimed(effect.slot, await run(spool.claim_epoch, effect.slot)))
         elif isinstance(effect, CloseSlot):
-            await run(spool.close_slot, effect.slot, effect.pilots, effect.proved)
+            await run(spool.close_slot, effect.slot, effect.proved)
         elif isinstance(effect, Wipe):
             await run(spool.wipe_slot, effect.slot)
 

@@ -31,7 +31,6 @@ from wspilot.messages import (
     BadMessage,
     FileName,
     Notification,
-    cmd_dir,
     parse_beat_name,
     parse_note_name,
     read_note,
@@ -222,23 +221,30 @@ class Spool:
         (place / "epoch.1" / "closed").touch()
         return True
 
-    def close_slot(self, slot: str, pilots: Iterable[tuple[str, str]], proved: bool) -> None:
+    def close_slot(self, slot: str, proved: bool) -> None:
         """Remove its heartbeats and commands; the key too when everything is proved."""
-        for node, pilot in pilots:
-            remove_tree(self.root / "cmd" / cmd_dir(slot, node, pilot))
-        with os.scandir(self.root / "hb") as entries:
-            # By name: guardians of stopped pilots leave heartbeats of their own.
-            mine = [entry.name for entry in entries if entry.name.startswith(f"{slot}_")]
-        for name in mine:
-            (self.root / "hb" / name).unlink(missing_ok=True)
+        self._forget(slot)
         if proved:
             (self.root / "slots" / slot / "key").unlink(missing_ok=True)
             self._keys.pop(slot, None)
 
     def wipe_slot(self, slot: str) -> None:
         """`keep` is over."""
+        self._forget(slot)
         remove_tree(self.root / "slots" / slot)
         self._keys.pop(slot, None)
+
+    def _forget(self, slot: str) -> None:
+        """By name: a guardian has a heartbeat of its own, and a pilot whose first word never came
+        has made its directory for commands all the same."""
+        for directory in ("hb", "cmd"):
+            with os.scandir(self.root / directory) as entries:
+                mine = [Path(one.path) for one in entries if one.name.startswith(f"{slot}_")]
+            for path in mine:
+                if directory == "hb":
+                    path.unlink(missing_ok=True)
+                else:
+                    remove_tree(path)
 
     def install(self, zipapp: bytes, digest: str) -> Path:
         """Node code under its digest: written once, never overwritten."""

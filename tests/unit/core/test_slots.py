@@ -325,6 +325,15 @@ def test_abandon_closes_the_books_and_withholds_what_is_not_proved() -> None:
     assert d.asked(CloseSlot)[0].proved is False
 
 
+def test_what_an_abandoned_slots_pilot_leaves_on_the_spool_is_put_away_later() -> None:
+    d = Dialogue()
+    d.run("n1")
+    d.destroy(abandon=True)
+    d.asked(CloseSlot)
+    d.release("n1")
+    assert d.asked(CloseSlot)[-1] == CloseSlot(d.slot.id, proved=True)
+
+
 def test_a_started_from_another_boot_frees_withheld_addresses() -> None:
     d = Dialogue()
     d.run("n1")

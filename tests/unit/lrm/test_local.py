@@ -269,7 +269,8 @@ def test_an_answer_is_only_given_when_it_is_on_disk(cluster: Cluster) -> None:
     assert id in json.loads((cluster.place / "queue.json").read_text())["jobs"]
     (cluster.place / "queue.tmp").mkdir()  # now nothing can be written
     answer = cluster.answer(cluster.request("true"))
-    assert answer.verdict is Verdict.REFUSED and "could not be written" in answer.text
+    # A disk that is full now is no lost lease: it is asked again.
+    assert answer.verdict is Verdict.RETRY and "could not be written" in answer.text
     assert set(cluster.listing().jobs) == {id}
     server = cluster.server()
     os.kill(json.loads((cluster.place / "queue.json").read_text())["jobs"][id]["pid"], 9)

@@ -160,9 +160,12 @@ def _write_off(turn: Turn, slot: Slot, cause: str) -> None:
 
 def settle_slot(turn: Turn, slot: Slot) -> None:
     """Every node has spoken. When the batch system agrees, the slot has ended."""
-    if not all_spoke(turn, slot) or slot.state in FINAL_SLOT:
+    if not all_spoke(turn, slot):
         return
     pilots = turn.books.pilots_of(slot)
+    if slot.state in FINAL_SLOT:  # an abandoned one: what came after its end is put away too
+        turn.do(CloseSlot(slot.id, all(pilot.clean for pilot in pilots)))
+        return
     slot = turn.slot(slot, S.RELEASING, waits_for="the batch system to confirm that the job ended")
     if slot.lrm.state != "gone":
         turn.do(Poll())
@@ -197,7 +200,7 @@ def close(turn: Turn, slot: Slot, state: SlotState) -> None:
         nodes.repaired(turn, slot)
     for id in slot.vms:
         _settle_vm(turn, slot, id)
-    turn.do(CloseSlot(slot.id, proved, tuple((pilot.node, pilot.id) for pilot in pilots)))
+    turn.do(CloseSlot(slot.id, proved))
 
 
 def _why(turn: Turn, slot: Slot) -> tuple[str, str]:

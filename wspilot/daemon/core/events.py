@@ -7,7 +7,7 @@ done" (DESIGN.md section 4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Union
 
 from wspilot.daemon.lrm.base import Answer, Listing
@@ -197,7 +197,6 @@ class CloseSlot:
 
     slot: str
     proved: bool
-    pilots: tuple[tuple[str, str], ...] = field(default=())  # (node, pilot)
 
 
 @dataclass(frozen=True)

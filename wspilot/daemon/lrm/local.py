@@ -56,6 +56,8 @@ class LocalDriver:
             return Answer(Verdict.ACCEPTED, str(doc["id"]))
         if result.rc == local_lrm.REFUSED:
             return Answer(Verdict.REFUSED, text=clean(result.err, 300))
+        if result.rc == local_lrm.LATER:
+            return Answer(Verdict.RETRY, text=clean(result.err, 300))
         return Answer(Verdict.UNCLEAR, text=_why(result))
 
     def poll(self, ids: tuple[str, ...]) -> Command:

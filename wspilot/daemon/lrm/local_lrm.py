@@ -9,9 +9,9 @@ after its last job (its cluster is as large as its first verb said), and finds i
 again when it was killed. A submission that was answered is on disk, and one that is sent twice (its
 answer was lost) is one job.
 
-Exit codes: 0 done, 2 usage, 5 refused (the reason is on stderr), anything else: it may have
-happened. Standard library only, and nothing that the verbs (20 ms each) do not need is imported at
-the top.
+Exit codes: 0 done, 2 usage, 5 refused (the reason is on stderr), 75 not done, ask again (a full
+disk), anything else: it may have happened. Standard library only, and nothing that the verbs (20 ms
+each) do not need is imported at the top.
 """
 
 import json
@@ -22,7 +22,7 @@ import time
 from typing import Any
 
 Doc = dict[str, Any]
-REFUSED, UNCLEAR = 5, 3
+REFUSED, UNCLEAR, LATER = 5, 3, 75
 SERVER = "local_queue.py"
 
 
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
         return UNCLEAR
     if "error" in answer:
         print(answer["error"], file=sys.stderr)
-        return REFUSED
+        return LATER if answer.get("later") else REFUSED
     print(json.dumps(answer))
     return 0
 

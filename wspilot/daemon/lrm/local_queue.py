@@ -127,7 +127,7 @@ class Server:
             self.save()
         except OSError as error:
             del self.jobs[id]
-            return {"error": f"the queue could not be written: {error}"}
+            return {"error": f"the queue could not be written: {error}", "later": True}
         self.step()
         return {"id": id}
 
