@@ -151,11 +151,16 @@ def _lost(turn: Turn, slot: Slot) -> bool:
 
 def _write_off(turn: Turn, slot: Slot, cause: str) -> None:
     """Nobody will speak for these nodes any more: failed, nodes dirty, addresses kept."""
-    spoken = {pilot.node for pilot in turn.books.pilots_of(slot) if pilot.state in SPOKEN}
-    silent = {pilot.node for pilot in turn.books.pilots_of(slot)} | set(slot.lrm.hosts)
-    for node in sorted(silent - spoken):
-        nodes.owe(turn, slot, node, f"slot {slot.id} ended without this node's word")
+    silent = set(slot.lrm.hosts) - {pilot.node for pilot in turn.books.pilots_of(slot)}
     close(turn, replace(slot, cause=cause), S.FAILED)
+    for node in sorted(silent if not slot.claimed else ()):
+        nodes.owe(turn, slot, node, f"slot {slot.id} ended without this node's word")
+
+
+def abandon(turn: Turn, slot: Slot) -> None:
+    """Close the books without proof: nodes dirty, addresses withheld, the job still deleted."""
+    if slot.state not in FINAL_SLOT:
+        _write_off(turn, slot, "abandoned before its end was confirmed")
 
 
 def settle_slot(turn: Turn, slot: Slot) -> None:

@@ -138,10 +138,7 @@ def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str) -> None:
 def _abandon(turn: Turn, ws: Workspace) -> None:
     """Close the books without proof: nodes dirty, addresses withheld."""
     for slot in turn.books.slots_of(ws):
-        if slot.state not in FINAL_SLOT:
-            endings.close(
-                turn, replace(slot, cause="abandoned before its end was confirmed"), S.FAILED
-            )
+        endings.abandon(turn, slot)
     for vm in turn.books.vms_of(ws):
         if vm.state not in GONE:
             turn.vm(vm, V.FAILED, "daemon", cause="abandoned")

@@ -191,6 +191,8 @@ def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> 
         )
     _settle(turn, nodes.rebooted(turn, slot, pilot.node, pilot.boot_id))
     nodes.arrive(turn, slot, pilot, note)
+    if slot.state in FINAL_SLOT:  # a pilot of which nobody knew: its node owes its last word
+        nodes.owe(turn, slot, pilot.node, f"a pilot of slot {slot.id} speaks after the slot's end")
     if slot.wanted == "released" or slot.state in FINAL_SLOT:
         send_release(turn, slot, pilot)
     else:
