@@ -247,3 +247,24 @@ def test_a_signed_report_that_makes_no_sense_changes_nothing(bend: dict[str, obj
     data = {**VmReport(before.id, VmState.FAILED, "no").to_data(), **bend}
     assert d.hear("n1", Kind.VM, data) is True
     assert d.vms[0] == before
+
+
+def test_a_lost_first_word_does_not_keep_a_slot_from_being_ready() -> None:
+    d = Dialogue()
+    d.accept()
+    d.poll(d.job())
+    for _ in range(4):
+        d.later(15)
+        d.hear("n1", Kind.RESERVED, {"taken_mib": 0}, seq=2)
+    assert d.slot.state is S.READY and d.orders("create")
+
+
+def test_any_late_word_of_an_ended_slot_makes_its_node_owe_the_last_one() -> None:
+    d = Dialogue()
+    d.accept()
+    d.destroy(abandon=True)
+    for _ in range(4):
+        d.later(15)
+        d.hear("n1", Kind.RESERVED, {"node_clean": True, "neighbours": []}, seq=2)
+    node = d.books.node("n1")
+    assert node is not None and node.owes and d.orders("release")

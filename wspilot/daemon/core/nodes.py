@@ -24,21 +24,23 @@ SPOKEN = frozenset({"released", "failed"})  # a pilot's last words
 # -- arriving and leaving
 
 
-def arrive(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    """A pilot's first word: the node's facts."""
-    known = turn.books.node(pilot.node)
-    slots_here = known.slots if known else ()
-    if slot.state not in FINAL_SLOT:  # else its first word comes after its end
-        slots_here = tuple(dict.fromkeys((*slots_here, slot.id)))
+def present(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
+    """A pilot of the slot is there; one of an ended slot holds nothing any more."""
+    node = turn.books.node(pilot.node) or Node(pilot.node, since=turn.now)
+    if slot.state not in FINAL_SLOT:
+        turn.node(pilot.node, slots=tuple(dict.fromkeys((*node.slots, slot.id))))
+    settle(turn, pilot.node)
+
+
+def facts(turn: Turn, pilot: PilotRecord, note: Notification) -> None:
+    """What `started` says of the node."""
     turn.node(
         pilot.node,
-        slots=slots_here,
         boot_id=pilot.boot_id,
         cpus=int(number(note.data, "cpus")),
         memory_mib=int(number(note.data, "memory_mib")),
         skew_s=_skew(turn, note),
     )
-    settle(turn, pilot.node)
 
 
 def leave(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
@@ -113,7 +115,7 @@ def found_clean(
         if other is None or other.id in spared:
             continue
         same_job = other.id == slot.id and epoch > 1
-        if same_job or (other.id != slot.id and _ended_before(other, slot)):
+        if same_job or _ended_before(other, slot):
             text = f"slot {slot.id} found nothing of slot {other.id} left on {node}"
             changed.append(prove(turn, pilot, by, text))
     known = turn.books.node(node)
@@ -164,7 +166,8 @@ def _launched(turn: Turn, pilot: PilotRecord) -> float:
 
 
 def _ended_before(other: Slot, slot: Slot) -> bool:
-    return other.state in FINAL_SLOT and other.since <= (slot.launched or slot.created)
+    ended = other.id != slot.id and other.state in FINAL_SLOT
+    return ended and other.since <= (slot.launched or slot.created)
 
 
 def vouched(turn: Turn, name: str) -> list[Slot]:

@@ -61,7 +61,8 @@ def hear(turn: Turn, note: Notification) -> bool:
     elif note.of:
         _guardian(turn, slot, note)
     else:
-        _HANDLERS[note.kind](turn, turn.books.slot(slot.id) or slot, pilot, note)
+        slot = _present(turn, turn.books.slot(slot.id) or slot, pilot, note)
+        _HANDLERS[note.kind](turn, slot, turn.books.pilot(pilot.id) or pilot, note)
     return True
 
 
@@ -163,19 +164,12 @@ def _settle(turn: Turn, slots: Iterable[Slot]) -> None:
 # -- one function a kind
 
 
-def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    facts = dict(note.data)
-    age = number(facts, "age_s")
-    launched = turn.now - age
-    pilot = replace(
-        pilot,
-        state="reserving",
-        boot_id=clean(str(facts.get("boot_id", "")), 64),
-        facts=facts,
-        spans=(Span("pilot", launched, age, "node"),),
-    )
-    turn.books.put(pilot)
-    first = not slot.pilots
+def _present(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> Slot:
+    """A pilot's first word, whichever reached us: it belongs to the slot, its node holds it."""
+    if pilot.id in slot.pilots:
+        return slot
+    launched = turn.now - number(note.data, "age_s")
+    first = not slot.pilots and slot.state not in FINAL_SLOT
     slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))
     if first:
         spans = tuple(
@@ -189,14 +183,31 @@ def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> 
             cause="",
             waits_for="the nodes to be made ready",
         )
-    _settle(turn, nodes.rebooted(turn, slot, pilot.node, pilot.boot_id))
-    nodes.arrive(turn, slot, pilot, note)
+    nodes.present(turn, slot, pilot)
+    if note.kind in (Kind.RELEASED, Kind.FAILED):
+        return slot
     if slot.state in FINAL_SLOT:  # a pilot of which nobody knew: its node owes its last word
         nodes.owe(turn, slot, pilot.node, f"a pilot of slot {slot.id} speaks after the slot's end")
     if slot.wanted == "released" or slot.state in FINAL_SLOT:
         send_release(turn, slot, pilot)
     else:
         rounds.doubled(turn, slot, pilot)
+    return turn.books.slot(slot.id) or slot
+
+
+def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
+    facts = dict(note.data)
+    age = number(facts, "age_s")
+    pilot = replace(
+        turn.books.pilot(pilot.id) or pilot,  # a release may have been sent
+        state="reserving",
+        boot_id=clean(str(facts.get("boot_id", "")), 64),
+        facts=facts,
+        spans=(Span("pilot", turn.now - age, age, "node"),),
+    )
+    turn.books.put(pilot)
+    _settle(turn, nodes.rebooted(turn, slot, pilot.node, pilot.boot_id))
+    nodes.facts(turn, pilot, note)
 
 
 def _closed(span: Span, end: float) -> Span:
@@ -329,7 +340,7 @@ def _last_word(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -
         spans=(*pilot.spans, *_spans(note.data)),
     )
     turn.books.put(pilot)
-    if pilot.id not in slot.pilots:
+    if pilot.id not in slot.pilots:  # a guardian's ward, of which nothing was heard
         slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))
     if came_back:
         by = "guardian" if note.of else "node"
