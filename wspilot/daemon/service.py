@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import pwd
@@ -404,12 +405,21 @@ class Service:
 
 
 def load_books(store: Store) -> Books:
-    """The books as they are on disk. Raises StoreDamaged when a document is no record."""
+    """The books as they are on disk. Raises StoreDamaged when a document is no record.
+
+    What is there at the start is left alone by the collector: with 10,000 VMs each of its full
+    rounds stopped the loop for 100 ms. (Replaced records are freed all the same: no cycles.)
+    """
+    gc.disable()
     try:
-        return Books.load(store.load())
+        books = Books.load(store.load())
+        gc.freeze()
+        return books
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         text = f"the store holds what is no record: {clean(repr(error), 200)}"
         raise StoreDamaged(text, WAY_OUT) from None
+    finally:
+        gc.enable()
 
 
 async def _forever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
