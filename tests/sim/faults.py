@@ -65,17 +65,18 @@ RATES: dict[Fault, float] = {
     Fault.SUSPENDED: 0.4, Fault.HELD: 0.3, Fault.PREEMPTED: 0.4, Fault.NO_GRACE: 0.4,
     Fault.RERUN: 0.35, Fault.PACKED: 0.2, Fault.QSUB_LOST: 0.3, Fault.QSUB_VANISHED: 0.25,
     Fault.QSUB_DOWN: 0.3, Fault.QSUB_REFUSED: 0.2, Fault.POLL_FAILED: 0.3,
-    Fault.POLL_EMPTY: 0.15, Fault.POLL_INVENTS: 0.2, Fault.QDEL_FAILED: 0.5,
-    Fault.QDEL_UNHEARD: 0.4, Fault.FILE_LATE: 0.15, Fault.FILE_TWICE: 0.25,
-    Fault.FILE_TORN: 0.04, Fault.SHARE_HANGS: 0.5, Fault.CREATE_FAILS: 0.15,
+    Fault.POLL_EMPTY: 0.15, Fault.POLL_INVENTS: 0.2, Fault.QDEL_FAILED: 0.6,
+    Fault.QDEL_UNHEARD: 0.5, Fault.FILE_LATE: 0.15, Fault.FILE_TWICE: 0.25,
+    Fault.FILE_TORN: 0.1, Fault.SHARE_HANGS: 0.5, Fault.CREATE_FAILS: 0.15,
     Fault.GUEST_DIES: 0.15, Fault.RESERVE_FAILS: 0.15, Fault.UNDO_FAILS: 0.15,
-    Fault.CLOCK_SKEW: 0.6, Fault.DESTROY: 0.7, Fault.DESTROY_VM: 0.5, Fault.ABANDON: 0.4,
+    Fault.CLOCK_SKEW: 0.6, Fault.DESTROY: 0.7, Fault.DESTROY_VM: 0.5, Fault.ABANDON: 0.5,
 }  # fmt: skip
 
 
 # Present in many stories: what makes the rare transitions meet every other fault.
-CATALYSTS = (Fault.DESTROY, Fault.ABANDON, Fault.COURIER_STUCK, Fault.FILE_LATE, Fault.QDEL_FAILED,
-             Fault.PILOT_HUNG, Fault.NO_GRACE, Fault.DESTROY_VM)  # fmt: skip
+CATALYSTS = (Fault.DESTROY, Fault.DESTROY_VM, Fault.ABANDON, Fault.COURIER_STUCK, Fault.FILE_LATE,
+             Fault.FILE_TORN, Fault.SUSPENDED, Fault.QDEL_FAILED, Fault.QDEL_UNHEARD,
+             Fault.NO_GRACE, Fault.PILOT_KILLED)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Chance:
         self.seed, self._clock, self._without = seed, clock, frozenset(without)
         self.random = random.Random(seed)
         swarm = self.random.sample(list(Fault), self.random.randrange(1, 11))
-        swarm += [one for one in CATALYSTS if self.random.random() < 0.3]
+        swarm += [one for one in CATALYSTS if self.random.random() < 0.25]
         self.kinds = frozenset(swarm if kinds is None else kinds)
         self.injected: list[Injection] = []
         self.struck: dict[Fault, float] = {}

@@ -155,7 +155,8 @@ class Lrm:
         if chance.hits(Fault.NO_GRACE, job.id):
             after(chance.between(0, 250), lambda: self._if(job, start, self.strike))
         if chance.hits(Fault.SUSPENDED, job.id):
-            after(chance.between(1, 200), lambda: self._if(job, start, self._suspend))
+            latest = chance.random.choice([5, 15, 200])
+            after(chance.between(0.5, latest), lambda: self._if(job, start, self._suspend))
         if start == 1 and chance.hits(Fault.RERUN, job.id):
             after(chance.between(0, 200), lambda: self._if(job, start, self._again))
         self.signals.start(job)

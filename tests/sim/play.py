@@ -177,13 +177,13 @@ class Play:
         """What its user will do with it."""
         chance, after = self.chance, self.clock.after
         if chance.hits(Fault.DESTROY, id):
-            latest = chance.random.choice([5, 25, 300])
+            latest = chance.random.choice([4, 10, 40, 300])
             after(chance.between(0, latest), lambda: self._say(lambda: d.Destroy((id,))))
         if chance.hits(Fault.DESTROY_VM, id):
             after(chance.between(0, 200), lambda: self._say(lambda: self._one_vm(id)))
         if chance.hits(Fault.ABANDON, id):
             abandon = d.Destroy((id,), abandon=True)
-            latest = chance.random.choice([5, 25, 300])
+            latest = chance.random.choice([4, 10, 40, 300])
             after(chance.between(0, latest), lambda: self._say(lambda: abandon))
 
     def _say(self, make: Any) -> None:
