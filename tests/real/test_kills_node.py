@@ -213,6 +213,17 @@ def test_kill_all_ends_a_living_lease_of_eight_guests(make: Make, image: dict[st
     assert job.wait(10) == 1
 
 
+def test_kill_all_ends_a_suspended_job_with_all_its_processes(
+    make: Make, image: dict[str, Any]
+) -> None:
+    slot = make()
+    job = running(slot, image)
+    for process in (named(slot, " pilot --spool"), named(slot, "wspilot-courier"), *guests(slot)):
+        process.kill(signal.SIGSTOP)
+    assert kill_all(slot, "--slot", slot.id)[0] == 0
+    assert job.wait(10) == 1 and not guests(slot)
+
+
 def test_kill_all_by_job_and_by_slot_leaves_the_others(make: Make, image: dict[str, Any]) -> None:
     one, two = make(), make()
     two.node = one.node

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from wspilot.node.places import Places
 from wspilot.node.proc import alive
 from wspilot.node.undo import Outcome, sweep, undo
 from wspilot.node.values import dataclass
-from wspilot.node.vmm.stale import end_process, start_time
+from wspilot.node.vmm.stale import end_process, start_time, state
 
 POLL_S = 0.05
 FREED_S = 1.0  # after its holder was killed, a lock is free
 GUARDIAN = b"wspilot-guardian"  # how its command line begins
+HELPERS = ("wspilot-courier", "wspilot-undo")
 
 
 @dataclass(frozen=True)
@@ -102,12 +103,38 @@ def end_holders(path: Path, only: bytes = b"") -> int:
     return sum(end_process(pid, start) for pid, start in holders(path, only))
 
 
+def end_stopped(slots: Collection[str]) -> int:
+    """SIGKILL to couriers and the like of these slots that are stopped; how many there were.
+
+    They end when they see that their pilot is gone, and a stopped one never does.
+    """
+    ended = 0
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or state(int(entry.name)) not in ("T", "t"):
+            continue
+        if not _is_mine(entry):
+            continue
+        words = _line(entry).replace(b"\0", b" ").decode("utf-8", "replace").split()
+        start = start_time(int(entry.name))
+        ours = words[:1] and words[0] in HELPERS and any(f"slot={slot}" in words for slot in slots)
+        if ours and start is not None:
+            ended += end_process(int(entry.name), start)
+    return ended
+
+
 def _has_open(entry: Path, wanted: str) -> bool:
     """By the link's text: a look at what it leads to could hang with a file system."""
     try:
         return any(str(one.readlink()) == wanted for one in (entry / "fd").iterdir())
     except OSError:
         return False  # another user's, or gone
+
+
+def _is_mine(entry: Path) -> bool:
+    try:
+        return entry.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def _line(entry: Path) -> bytes:

@@ -18,7 +18,7 @@ from wspilot.node.core import killall as core
 from wspilot.node.core.killall import Scope
 from wspilot.node.guests import Guest, end_guests, guests
 from wspilot.node.journal import Journal
-from wspilot.node.others import end_holders, holders
+from wspilot.node.others import end_holders, end_stopped, holders
 from wspilot.node.places import Places
 from wspilot.node.undo import VM, Outcome, sweep, undo_all
 from wspilot.node.vmm.stale import end_process, state
@@ -86,6 +86,7 @@ class Sweep:
             if left:
                 time.sleep(POLL_S)
         stuck = end_guests(lost, gently=False)
+        end_stopped({one.path.name.partition("_")[0] for one in found})
         for places in nodes:
             places.tidy()
         journal_docs = [one.doc() for one in found]
