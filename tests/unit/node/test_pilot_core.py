@@ -411,3 +411,16 @@ def test_so_many_leftovers_are_not_so_many_messages() -> None:
     undone = tuple(f"VM v{n} ended" for n in range(500))
     t = Talk().begin() >> e.Reserved(1000.0, 0, None, undone, HERE)
     assert len(t.said("log")) == 50
+
+
+@pytest.mark.parametrize("seconds", [10**400, -1, 1e10, True, "60", None])
+def test_a_command_with_a_time_that_is_none_is_refused_and_the_pilot_goes_on(
+    seconds: object,
+) -> None:
+    """Found by the fuzzer: 10**400 seconds is JSON, and no float."""
+    talk = Talk().ready()
+    talk.running("v1")
+    talk.order(Verb.LEASE, seconds=seconds)
+    assert talk.said("answer")[-1]["ok"] is False
+    talk.order(Verb.DESTROY, vm="v1", grace_s=seconds)
+    assert talk.said("answer")[-1]["ok"] is True and talk.vm() == "stopping"

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 
 from wspilot.errors import Code, UsageError
 from wspilot.messages import Kind, Order, Verb
@@ -20,6 +20,7 @@ from wspilot.text import clean, format_duration
 
 GAP_S = 5.0  # a command that is missing before another is waited for this long
 MOST_HELD = 1000
+MOST_S = 1e9  # seconds that a command may name; a larger integer may be no float at all
 
 
 def ordered(turn: Turn, event: Ordered) -> None:
@@ -109,9 +110,8 @@ def _destroy(turn: Turn, order: Order, seen: float) -> None:
         # Its end is the daemon's wish: that it is not here is the proof.
         turn.say(Kind.KILLED, vms=[str(order.data.get("vm"))], cause="it was never created here")
         return
-    grace = order.data.get("grace_s")
     _answer(turn, order)
-    vms.destroy(turn, vm, float(grace) if isinstance(grace, (int, float)) and grace > 0 else 0.0)
+    vms.destroy(turn, vm, _seconds(order, "grace_s") or 0.0)
 
 
 def _release(turn: Turn, order: Order, seen: float) -> None:
@@ -120,8 +120,8 @@ def _release(turn: Turn, order: Order, seen: float) -> None:
 
 
 def _lease(turn: Turn, order: Order, seen: float) -> None:
-    seconds = order.data.get("seconds")
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or seconds < 0:
+    seconds = _seconds(order, "seconds")
+    if seconds is None:
         _answer(turn, order, Code.USAGE, "lease: seconds is not a number")
         return
     state = turn.state
@@ -138,6 +138,14 @@ def _lease(turn: Turn, order: Order, seen: float) -> None:
     # The first one only says that the lease runs: it may not fit to the second.
     turn.set(leased=True, lease_end=seen + min(float(seconds), possible))
     _answer(turn, order, data={"seconds": round(min(float(seconds), possible), 3)})
+
+
+def _seconds(order: Order, key: str) -> Optional[float]:
+    """A time that a command names; None for anything that is none."""
+    value = order.data.get(key)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < MOST_S:
+        return None
+    return float(value)
 
 
 def _ping(turn: Turn, order: Order, seen: float) -> None:
