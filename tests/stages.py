@@ -81,8 +81,8 @@ STAGES = (
         files=("tests/tui/*", "tests/unit/tui/*", "tests/*/test_tui*.py"),
         needs=(Need("tmux", "tmux"),),
     ),
-    Stage("unit", budget=300, files=("tests/unit/*", "tests/bench/test_*.py"), alone=False),
-    Stage("sim", budget=300, files=("tests/sim/*",), alone=False),
+    Stage("unit", budget=420, files=("tests/unit/*", "tests/bench/test_*.py"), alone=False),
+    Stage("sim", budget=480, files=("tests/sim/*",), alone=False),
     Stage(
         "slurm",
         budget=600,
