@@ -22,9 +22,19 @@ from typing import Any
 from wspilot import __version__
 from wspilot.config import Site
 from wspilot.daemon import core
+from wspilot.daemon.ballast import Ballast
 from wspilot.daemon.control import ControlServer
 from wspilot.daemon.core.books import Books
-from wspilot.daemon.core.events import Effect, Event, Heard, Listened, Polled, Recovered, Tick
+from wspilot.daemon.core.events import (
+    Destroy,
+    Effect,
+    Event,
+    Heard,
+    Listened,
+    Polled,
+    Recovered,
+    Tick,
+)
 from wspilot.daemon.documents import item, status_item
 from wspilot.daemon.effects import Effects
 from wspilot.daemon.lane import Aside, Lane
@@ -33,7 +43,7 @@ from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.base import Listing, Result
 from wspilot.daemon.lrm.runner import Runner
 from wspilot.daemon.spool import Batch, Received, Spool, Watch
-from wspilot.daemon.store import WAY_OUT, Store, StoreDamaged, StoreError
+from wspilot.daemon.store import WAY_OUT, Store, StoreDamaged, StoreError, StoreFull
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.home import socket_path
 from wspilot.images import load_images
@@ -72,6 +82,7 @@ class Service:
         self.changed = asyncio.Condition()
         self._listeners: list[Listener] = []
         self._store: Store | None = None
+        self._ballast = Ballast(site.store)
         self._scan_flag, self._poll_flag = asyncio.Event(), asyncio.Event()
         self._unposted: list[Event] = []
         self._clock0 = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -102,6 +113,7 @@ class Service:
         lock.acquire(take_over=take_over)
         try:
             self._store = Store(self.site.store)
+            self._ballast.lay()
             self.books = load_books(self._store)
             self.spool.prepare()
             self.secret = _secret(self.home / "secret")
@@ -180,15 +192,14 @@ class Service:
                 continue
             done.append(step.done)
             effects.extend(step.effects)
-        self._commit(effects)
+        self._commit(effects, any(isinstance(event, Destroy) for event in events))
         return done
 
-    def _commit(self, effects: Iterable[Effect]) -> None:
-        assert self._store is not None
+    def _commit(self, effects: Iterable[Effect], must: bool) -> None:
         changed = sorted(self.books.changed())
         try:
             if changed:
-                self._store.commit(self.books.changes())
+                self._write(must)
         except StoreError:
             self.books.rollback()
             self.books.asking.clear()
@@ -196,6 +207,18 @@ class Service:
         self.books.settle()
         self.effects.ask(effects)
         self._publish(changed)
+
+    def _write(self, must: bool) -> None:
+        """Commit; what must get through on a full disk takes of the ballast."""
+        assert self._store is not None
+        changes = self.books.changes()
+        try:
+            self._store.commit(changes)
+        except StoreFull:
+            if not must or not self._ballast.spend():
+                raise
+            log.warning("the store's disk is full: this end is written on its last reserve")
+            self._store.commit(changes)
 
     def post(self, event: Event) -> None:
         """An event of our own that must not be lost: kept until a commit works."""
@@ -386,7 +409,7 @@ class Service:
 
     async def _tick(self) -> None:
         idle_since = time.monotonic()
-        swept = 0.0
+        swept = laid = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             self._quietly([Tick()])
@@ -398,6 +421,9 @@ class Service:
             if limit is not None and time.monotonic() - idle_since > limit:
                 log.info("nothing to do for %d s: the daemon ends itself (idle_exit)", limit)
                 self.stopping.set()
+            if time.monotonic() - laid > 60:
+                laid = time.monotonic()
+                self._ballast.lay()
             if time.monotonic() - swept > 3600:
                 swept = time.monotonic()
                 with contextlib.suppress(OSError):
