@@ -129,6 +129,8 @@ def test_a_stopped_pilot_is_shown_and_its_guest_waits(make: Make, image: dict[st
 def test_a_pilot_that_is_killed_while_stopped_is_undone(make: Make, image: dict[str, Any]) -> None:
     slot = make()
     running(slot, image, 2)
+    slot.pilot_pid()
+    named(slot, "wspilot-courier").kill(signal.SIGSTOP)  # the whole job is suspended
     os.kill(slot.pilot_pid(), signal.SIGSTOP)
     slot.wait(Kind.LOG, lambda note: note.data.get("suspended") is True)
     os.kill(slot.pilot_pid(), signal.SIGKILL)

@@ -23,7 +23,7 @@ from wspilot.node.core.guard import Verdict, Watch
 from wspilot.node.courier import Round
 from wspilot.node.delivery import Delivery
 from wspilot.node.journal import Journal
-from wspilot.node.others import census
+from wspilot.node.others import census, end_stopped
 from wspilot.node.places import Places
 from wspilot.node.proc import alive, now
 from wspilot.node.signing import Writer
@@ -149,6 +149,7 @@ class Guardian:
             self._deliver(names, max(0.5, ward.restore_s - (now() - began)))
         sweep(ward.journal)
         ward.places.tidy()
+        end_stopped({ward.writer.slot})  # the pilot's courier, suspended with it
 
     def _report(self, outcome: Outcome, preempted: bool, after_s: float) -> list[str]:
         """The last words, finished and signed, in the outbox; their names."""

@@ -24,7 +24,7 @@ from wspilot.node.vmm.stale import end_process, start_time, state
 POLL_S = 0.05
 FREED_S = 1.0  # after its holder was killed, a lock is free
 GUARDIAN = b"wspilot-guardian"  # how its command line begins
-HELPERS = ("wspilot-courier", "wspilot-undo")
+COURIER = "wspilot-courier"
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,10 @@ def end_holders(path: Path, only: bytes = b"") -> int:
 
 
 def end_stopped(slots: Collection[str]) -> int:
-    """SIGKILL to couriers and the like of these slots that are stopped; how many there were.
+    """SIGKILL to couriers of these slots that are stopped; how many there were.
 
-    They end when they see that their pilot is gone, and a stopped one never does.
+    They end when they see that their pilot is gone, and a stopped one never does. One whose pilot
+    lives is replaced by it.
     """
     ended = 0
     for entry in Path("/proc").iterdir():
@@ -116,7 +117,7 @@ def end_stopped(slots: Collection[str]) -> int:
             continue
         words = _line(entry).replace(b"\0", b" ").decode("utf-8", "replace").split()
         start = start_time(int(entry.name))
-        ours = words[:1] and words[0] in HELPERS and any(f"slot={slot}" in words for slot in slots)
+        ours = words[:1] and words[0] == COURIER and any(f"slot={slot}" in words for slot in slots)
         if ours and start is not None:
             ended += end_process(int(entry.name), start)
     return ended

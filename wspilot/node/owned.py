@@ -86,7 +86,7 @@ class Sweep:
             if left:
                 time.sleep(POLL_S)
         stuck = end_guests(lost, gently=False)
-        end_stopped({one.path.name.partition("_")[0] for one in found})
+        end_stopped({self._scope.slot, *(one.path.name.partition("_")[0] for one in found)})
         for places in nodes:
             places.tidy()
         journal_docs = [one.doc() for one in found]
