@@ -109,7 +109,7 @@ STAGES = (
     ),
     Stage(
         "bench",
-        budget=240,
+        budget=300,
         commands=((sys.executable, "-m", "tests.bench"),),
         only_with="tests/bench/__main__.py",
         only_in_ci=True,

@@ -314,6 +314,7 @@ def test_completion_knows_verbs_options_and_names(cli: Cli) -> None:
     assert after("wait", "osg", "--for", "") == ["active", "ended"]
     assert after("nodes", "forget", "") == ["node_1"]
     assert "--dry-run" in after("deploy", "--d")
+    assert after("fsck", "--prove", "") == ["osg"]
     assert after("nonsense", "") == []
 
 

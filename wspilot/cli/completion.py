@@ -56,6 +56,9 @@ def _values(home: Path, verb: str, before: str, actions: list[argparse.Action]) 
     """Values of the option `before`, else of the verb's arguments."""
     option = next((act for act in actions if before in act.option_strings), None)
     if option is not None and option.nargs != 0:
+        if before == "--prove":
+            ended = _ask(home, "workspaces", "list", all=True)
+            return (str(ws["name"]) for ws in ended)
         nouns = {"--type": "types", "--image": "images"}
         if before in nouns:
             return (str(one["name"]) for one in _ask(home, nouns[before]))
@@ -78,9 +81,9 @@ def _leases(home: Path) -> Iterator[str]:
                 yield f"{ws['name']}/{group['name']}/{n}"
 
 
-def _ask(home: Path, noun: str, method: str = "") -> list[dict[str, Any]]:
+def _ask(home: Path, noun: str, method: str = "", **params: Any) -> list[dict[str, Any]]:
     try:
-        found: list[dict[str, Any]] = call(home, method or noun, {}, timeout_s=NAMES_S)[noun]
+        found: list[dict[str, Any]] = call(home, method or noun, params, timeout_s=NAMES_S)[noun]
     except (WspilotError, KeyError):
         return []
     return [one for one in found if one.get("name") == clean(str(one.get("name")), 200)]
