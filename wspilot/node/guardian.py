@@ -37,6 +37,7 @@ SUSPENDED = (
     "the pilot is stopped (the batch system has suspended the job, or somebody sent SIGSTOP): its "
     "VMs wait with it, and the lease runs on"
 )
+LAST_S = 5.0  # after its farewell a pilot still waits for its courier, and then it is gone
 DEATH_S = 2.0  # a killed pilot is gone by then, or hangs in the kernel
 
 
@@ -86,6 +87,8 @@ class Guardian:
         preempted = self._watch()
         if preempted is not None:
             self._act(preempted)
+        elif self._ended(LAST_S):
+            self._put_away()
         if self._delivery is not None:
             self._delivery.end()
 
@@ -138,10 +141,24 @@ class Guardian:
 
     # -- when the pilot is gone
 
+    def _ended(self, limit_s: float) -> bool:
+        began = now()
+        while alive(self._ward.pid, self._ward.start):
+            if now() - began > limit_s:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def _put_away(self) -> None:
+        """All was told and undone; but it may have been killed before its files were gone."""
+        with contextlib.suppress(OSError):
+            self._ward.journal.reread()
+            sweep(self._ward.journal)
+            self._ward.places.tidy()
+
     def _act(self, preempted: bool) -> None:
         ward, began = self._ward, now()
-        while alive(ward.pid, ward.start) and now() - began < DEATH_S:
-            time.sleep(0.005)
+        self._ended(DEATH_S)
         ward.journal.reread()
         outcome = undo(ward.journal, ward.places, ward.boot_id, ward.options)
         names = self._report(outcome, preempted, round(now() - began, 3))

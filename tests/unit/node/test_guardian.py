@@ -109,6 +109,7 @@ class Bench:
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name, value in (("TICK_S", 0.1), ("LOOK_S", 0.3), ("HUNG_S", 1.0)):
         monkeypatch.setattr(f"wspilot.node.core.guard.{name}", value)
+    monkeypatch.setattr(guardian, "LAST_S", 0.2)
     made = Bench(tmp_path)
     yield made
     made.close()
@@ -118,6 +119,18 @@ def test_a_farewell_ends_it_silently(bench: Bench) -> None:
     bench.guard().send(guardian.FAREWELL)
     bench.gone()
     assert bench.told() == [] and bench.file.exists()
+
+
+def test_a_pilot_that_is_killed_after_its_farewell_leaves_nothing(bench: Bench) -> None:
+    """Found by a storm: its words were stored, its journal and its logs stayed."""
+    bench.journal.settle("vm:v1")
+    pipe = bench.guard()
+    pipe.send(guardian.FAREWELL)
+    bench.pilot.kill()
+    bench.pilot.wait(10)
+    bench.gone()
+    assert bench.told() == []
+    assert not list(bench.places.keep_root.iterdir()) and not list(bench.places.run_root.iterdir())
 
 
 def test_end_of_file_without_it_means_killed(bench: Bench) -> None:
