@@ -93,6 +93,14 @@ class Service:
         """Seconds since 1970 that never go back while this daemon lives."""
         return self._clock0 + time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def go_on_from(self, latest: float) -> None:
+        """A clock that was set back while no daemon ran would put off every retry on the books by
+        as much: time goes on from the last record instead."""
+        behind = latest - self.now()
+        if behind > 0:
+            log.warning("the clock is %.0f s behind the books: time goes on from theirs", behind)
+            self._clock0 += behind
+
     async def images(self) -> dict[str, Any]:
         """The site's images as they are now; where they cannot be read in time, as they were."""
         try:
@@ -115,6 +123,7 @@ class Service:
             self._store = Store(self.site.store)
             self._ballast.lay()
             self.books = load_books(self._store)
+            self.go_on_from(self.books.latest())
             self.spool.prepare()
             self.secret = _secret(self.home / "secret")
             server = ControlServer(socket_path(self.home), self._api())

@@ -120,6 +120,10 @@ class Books:
     def events(self) -> Iterator[EventRecord]:
         return self.all("events")
 
+    def latest(self) -> float:
+        """The latest moment on record."""
+        return max((event.at for event in self.events()), default=0.0)
+
     def vms_of(self, workspace: Workspace) -> list[Vm]:
         """Its VMs, in the order of their groups."""
         table = self._tables["vms"]
