@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from wspilot import __version__
 from wspilot.config import Site
@@ -55,7 +55,9 @@ log = logging.getLogger("wspilot")
 GATHER_S = 0.005  # wait for a batch after inotify's hint
 RESCAN_BUSY_S, RESCAN_IDLE_S = 1.0, 10.0
 BEATS_S = 5.0
+HUNG_S = 5.0  # a spool that says nothing for so long is shown as hanging
 TICK_S = 0.25
+T = TypeVar("T")
 Listener = Callable[[int, list[dict[str, Any]], list[str]], None]
 
 
@@ -319,10 +321,10 @@ class Service:
     async def _drain(self, watch: Watch) -> bool:
         """Read until the listing is used up. False: the spool could not be listed."""
         try:
-            watch.arm()
+            await self._patiently(watch.arm)
             more = True
             while more:
-                batch = await self.lane.run(self.spool.read)
+                batch = await self._patiently(self.spool.read)
                 await self._take(batch)
                 more = batch.more
         except OSError as error:
@@ -334,6 +336,17 @@ class Service:
             return False
         self._spool_said("")
         return True
+
+    async def _patiently(self, call: Callable[[], T]) -> T:
+        """Down the lane; that it does not come back is told, and it is waited for all the same."""
+        waiting = asyncio.ensure_future(self.lane.run(call))
+        try:
+            await asyncio.wait({waiting}, timeout=HUNG_S)
+            if not waiting.done():
+                self._spool_said(f"it has not answered for {HUNG_S:g} s")
+            return await waiting
+        finally:
+            waiting.cancel()
 
     async def _take(self, batch: Batch) -> None:
         """Apply a slice; unlink what is done, after its commit."""

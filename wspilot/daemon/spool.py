@@ -335,10 +335,11 @@ class _Hint(FileSystemEventHandler):
 
 
 class Watch:
-    """Wakes the daemon when something appears in new/. `arm` again whenever it may be dead."""
+    """Wakes the loop it was made in when something appears in new/. `arm` again whenever it may be
+    dead, and never from the loop: a filesystem that hangs would take the daemon with it."""
 
     def __init__(self, path: Path, flag: asyncio.Event) -> None:
-        self._path, self._flag = path, flag
+        self._path, self._hint = path, _Hint(asyncio.get_running_loop(), flag)
         self._observer: Observer | None = None  # type: ignore[valid-type]
         self._inode = 0
 
@@ -352,9 +353,8 @@ class Watch:
                 return
             self.close()
         observer = Observer()
-        hint = _Hint(asyncio.get_running_loop(), self._flag)
         kinds: list[type[FileSystemEvent]] = [FileCreatedEvent, FileMovedEvent]
-        observer.schedule(hint, str(self._path), event_filter=kinds)
+        observer.schedule(self._hint, str(self._path), event_filter=kinds)
         observer.start()
         self._observer, self._inode = observer, inode
 
