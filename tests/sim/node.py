@@ -321,7 +321,7 @@ class SimPilot:
         elif isinstance(effect, e.Restore):
             self._soon(0.05, 1.0, self._restore)
         elif isinstance(effect, e.Finish):
-            self._finish = self._clock.now + effect.flush_s
+            self._finish = min(self._finish or 1e12, self._clock.now + effect.flush_s)
             self._soon(0.01, 0.05, self._leave)
 
     _given_up = False

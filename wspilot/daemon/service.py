@@ -391,8 +391,7 @@ class Service:
     async def _poll(self) -> None:
         quiet, failures = 0, 0
         while True:
-            asked_for = self.books.open_slots | self.books.loose_jobs
-            found = (self.books.slot(id) for id in asked_for)
+            found = (self.books.slot(id) for id in self._asked_for())
             ids = tuple(sorted(slot.job for slot in found if slot and slot.job))
             looking = self._looking()
             asked = time.monotonic()
@@ -407,8 +406,12 @@ class Service:
             quiet = quiet + 1 if self.revision == before else 0
             await asyncio.sleep(max(0.0, asked + self.site.min_poll_s - time.monotonic()))
 
+    def _asked_for(self) -> set[str]:
+        """Slots whose jobs the batch system is asked about."""
+        return self.books.open_slots | self.books.loose_jobs
+
     def _looking(self) -> bool:
-        found = (self.books.slot(id) for id in self.books.open_slots - self.books.asking)
+        found = (self.books.slot(id) for id in self._asked_for() - self.books.asking)
         return any(slot and slot.unclear and not slot.job for slot in found)
 
     async def _query(self, ids: tuple[str, ...], looking: bool) -> Listing:

@@ -288,6 +288,9 @@ class Pilot:
                 event = await asyncio.wait_for(self._events.get(), 0.1)
                 self._step(event)
             self._look_after()
+            if self._finish is not None and self._finish is not finish:  # TERM: less time
+                finish = self._finish
+                end = min(end, proc.now() + finish.flush_s)
         for name, raw in self._post.unstored().items():
             try:
                 guardian.leave(self._site.places, name, raw)

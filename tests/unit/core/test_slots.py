@@ -443,3 +443,14 @@ def test_a_claim_that_a_crash_swallowed_is_made_again() -> None:
     d.restart()
     d.say(Recovered())
     assert d.asked(Claim) == [Claim(d.slot.id)]
+
+
+def test_the_job_of_an_abandoned_slot_whose_qsub_answer_was_lost_is_found_and_deleted() -> None:
+    d = Dialogue()
+    d.destroy(abandon=True)
+    d.restart()
+    d.say(Recovered())
+    d.later(15).poll(d.job(JobState.HELD))
+    assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]
+    d.later(15).poll(d.job(JobState.DONE))
+    assert not d.books.loose_jobs

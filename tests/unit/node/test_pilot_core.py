@@ -424,3 +424,18 @@ def test_a_command_with_a_time_that_is_none_is_refused_and_the_pilot_goes_on(
     assert talk.said("answer")[-1]["ok"] is False
     talk.order(Verb.DESTROY, vm="v1", grace_s=seconds)
     assert talk.said("answer")[-1]["ok"] is True and talk.vm() == "stopping"
+
+
+def test_a_create_that_comes_after_its_vms_destroy_is_refused() -> None:
+    t = Talk().ready().order(Verb.DESTROY, seq=2, vm="v1").later(6)
+    assert t.said("killed")[0]["vms"] == ["v1"]
+    t.create(seq=1)
+    assert not t.asked(e.Create) and "destroyed before" in t.said("answer")[-1]["message"]
+
+
+def test_a_term_while_only_the_courier_is_waited_for_shortens_the_wait() -> None:
+    t = Talk().ready().order(Verb.RELEASE)
+    t >> e.Restored(t.now)
+    first = t.asked(e.Finish)[0]
+    t >> e.Term(t.now)
+    assert t.asked(e.Finish)[-1].flush_s < 5 < first.flush_s

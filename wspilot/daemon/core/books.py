@@ -46,7 +46,7 @@ class Books:
         self._tables: dict[str, dict[str, Record]] = {table: {} for table in TABLES}
         self._undo: list[tuple[str, str, Record | None]] = []
         self.open_slots: set[str] = set()
-        self.loose_jobs: set[str] = set()  # ended slots of whose job the end is not known
+        self.loose_jobs: set[str] = set()  # ended slots whose job may still be there
         self.open_workspaces: set[str] = set()
         self.held: dict[str, str] = {}  # ip -> VM id
         self.orders_of: dict[str, set[str]] = {}  # pilot -> command ids
@@ -217,7 +217,8 @@ class Books:
         if table == "slots":
             open_ = there and record.state not in FINAL_SLOT
             _member(self.open_slots, record.id, open_)
-            loose = there and not open_ and bool(record.job) and record.lrm.state != "gone"
+            unsure = record.unclear or (bool(record.job) and record.lrm.state != "gone")
+            loose = there and not open_ and unsure
             _member(self.loose_jobs, record.id, loose)
             if record.repair_of:
                 _member(self.repairs.setdefault(record.repair_of, set()), record.id, open_)

@@ -141,8 +141,10 @@ def polled(turn: Turn, event: Polled) -> None:
             _seen(turn, slot, job) if job else _absent(turn, slot, event.sent)
     for id in sorted(turn.books.loose_jobs):
         slot = turn.books.slot(id)
-        if slot is not None:
+        if slot is not None and slot.job:
             _loose(turn, slot, event.listing.jobs.get(slot.job), event.sent)
+        elif slot is not None and id not in turn.books.asking:
+            _look(turn, slot, event, by_slot.get(id, []))
     _strays(turn, by_slot)
 
 

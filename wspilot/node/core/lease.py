@@ -78,6 +78,9 @@ def repaired(turn: Turn) -> None:
 def term(turn: Turn) -> None:
     """SIGTERM: say so first, then stop VMs in their share of the grace. Once."""
     state = turn.state
+    if state.over and not state.preempted:  # only the courier is waited for: no longer so long
+        turn.set(preempted=True)
+        turn.do(Finish(_code(state), _flush_s(turn)))
     if state.preempted or state.over:
         return
     share = max(0.0, state.settings.grace_s * state.settings.stop_share)
@@ -195,7 +198,11 @@ def _last_word(turn: Turn, undone: tuple[str, ...]) -> None:
             **state.here,
         )
     turn.set(over=True)
-    turn.do(Finish(1 if state.refused or state.left else 0, _flush_s(turn)))
+    turn.do(Finish(_code(state), _flush_s(turn)))
+
+
+def _code(state: State) -> int:
+    return 1 if state.refused or state.left else 0
 
 
 def _flush_s(turn: Turn) -> float:

@@ -99,16 +99,21 @@ def _create(turn: Turn, order: Order, seen: float) -> None:
     if spec.id in turn.state.vms:
         _answer(turn, order, Code.REFUSED, f"VM {spec.id} was created here before")
         return
+    if spec.id in turn.state.never:
+        _answer(turn, order, Code.REFUSED, f"VM {spec.id} was destroyed before this came")
+        return
     _answer(turn, order)
     vms.create(turn, order.data, seen)
 
 
 def _destroy(turn: Turn, order: Order, seen: float) -> None:
-    vm = turn.state.vms.get(str(order.data.get("vm")))
+    id = str(order.data.get("vm"))
+    vm = turn.state.vms.get(id)
     if vm is None:
         _answer(turn, order, Code.NOT_FOUND, "no such VM here")
-        # Its end is the daemon's wish: that it is not here is the proof.
-        turn.say(Kind.KILLED, vms=[str(order.data.get("vm"))], cause="it was never created here")
+        # That it is not here is the proof of its end; a create that comes later is refused.
+        turn.set(never=turn.state.never | {id})
+        turn.say(Kind.KILLED, vms=[id], cause="it was never created here")
         return
     _answer(turn, order)
     vms.destroy(turn, vm, _seconds(order, "grace_s") or 0.0)

@@ -74,6 +74,7 @@ class State:
     held: tuple[Held, ...] = ()
     applied: int = 0  # seq of the last command applied
     answered: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()  # VMs destroyed before their `create` was seen
     lease_end: Optional[float] = None
     leased: bool = False  # a `lease` command came
     last_running: Optional[float] = None
