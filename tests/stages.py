@@ -85,7 +85,7 @@ STAGES = (
     Stage("sim", budget=480, files=("tests/sim/*",), alone=False),
     Stage(
         "slurm",
-        budget=600,
+        budget=840,
         files=("tests/real/test_slurm*.py", "tests/real/test_torque*.py"),
         needs=(
             *(Need(p, SLURM) for p in ("slurmctld", "slurmd", "munged", "srun", "qsub")),
@@ -96,7 +96,7 @@ STAGES = (
     ),
     Stage(
         "qemu",
-        budget=900,
+        budget=1200,
         files=("tests/real/*",),
         needs=(
             Need("qemu-system-x86_64", "qemu-system-x86"),
