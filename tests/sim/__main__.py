@@ -140,7 +140,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one seed, with its history")
     parser.add_argument("--without", action="append", default=[], metavar="FAULT[:N]")
     parser.add_argument("--jobs", type=int, default=1, help="cores")
-    parser.add_argument("--table", action="store_true", help="print the whole table")
+    parser.add_argument("--table", action="store_true", help="a column for every single fault")
     parser.add_argument("--judge", action="store_true", help="fail on cells that were never hit")
     args = parser.parse_args()
     if args.seed is not None:

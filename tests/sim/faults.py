@@ -58,6 +58,24 @@ class Fault(str, Enum):
     ABANDON = "abandon"
 
 
+# What strikes in the same place: the columns that are judged. Which message was late, or which of
+# its tools the batch system failed in, makes no other damage to a transition.
+FAMILIES: dict[str, tuple[Fault, ...]] = {
+    "headnode": (Fault.DAEMON_KILLED, Fault.HEAD_CRASH, Fault.DISK_FULL),
+    "node": (Fault.PILOT_KILLED, Fault.BOTH_KILLED, Fault.NODE_CRASH, Fault.LAUNCHER_KILLED,
+             Fault.PILOT_HUNG),
+    "job": (Fault.SUSPENDED, Fault.HELD, Fault.PREEMPTED, Fault.NO_GRACE, Fault.RERUN,
+            Fault.PACKED),
+    "qsub, qdel": (Fault.QSUB_LOST, Fault.QSUB_VANISHED, Fault.QSUB_DOWN, Fault.QSUB_REFUSED,
+                   Fault.QDEL_FAILED, Fault.QDEL_UNHEARD),
+    "qstat": (Fault.POLL_FAILED, Fault.POLL_EMPTY, Fault.POLL_INVENTS),
+    "files": (Fault.FILE_LATE, Fault.FILE_TWICE, Fault.FILE_TORN, Fault.SHARE_HANGS,
+              Fault.COURIER_STUCK),
+    "VMM": (Fault.CREATE_FAILS, Fault.GUEST_DIES, Fault.RESERVE_FAILS, Fault.UNDO_FAILS),
+    "clocks": (Fault.CLOCK_SKEW,),
+    "users": (Fault.DESTROY, Fault.DESTROY_VM, Fault.ABANDON),
+}  # fmt: skip
+
 RATES: dict[Fault, float] = {
     Fault.DAEMON_KILLED: 0.006, Fault.HEAD_CRASH: 0.002, Fault.DISK_FULL: 0.004,
     Fault.PILOT_KILLED: 0.03, Fault.BOTH_KILLED: 0.02, Fault.NODE_CRASH: 0.015,

@@ -153,7 +153,8 @@ class Lrm:
         if chance.hits(Fault.PREEMPTED, job.id):
             after(chance.between(0, 250), lambda: self._if(job, start, self.terminate))
         if chance.hits(Fault.NO_GRACE, job.id):
-            after(chance.between(0, 250), lambda: self._if(job, start, self.strike))
+            latest = chance.random.choice([3, 250])
+            after(chance.between(0, latest), lambda: self._if(job, start, self.strike))
         if chance.hits(Fault.SUSPENDED, job.id):
             latest = chance.random.choice([5, 15, 200])
             after(chance.between(0.5, latest), lambda: self._if(job, start, self._suspend))

@@ -193,7 +193,10 @@ class Play:
 
     def _one_vm(self, id: str) -> d.Destroy | None:
         ws = self.head.books.workspace(id) if self.head.up else None
-        return d.Destroy((), (self.chance.random.choice(ws.vms),)) if ws else None
+        if ws is None:
+            return None
+        failed = [vm.id for vm in self.head.books.vms_of(ws) if vm.state.value == "failed"]
+        return d.Destroy((), (self.chance.random.choice(failed or ws.vms),))
 
     # -- jobs
 

@@ -29,6 +29,7 @@ class Share:
         self.beats: dict[str, File] = {}
         self.readers: dict[str, Reader] = {}  # pilot -> its courier
         self.back_at = 0.0  # of a hang
+        self._tearing = chance.random.choice([0.5, 4.0])
         self._stuck: dict[str, float] = {}  # node -> when its courier is free again
 
     def hang(self, seconds: float) -> None:
@@ -54,7 +55,7 @@ class Share:
             self.beats[note.pilot] = File(note, self._visible())
             self._wake(self.beats[note.pilot].visible_at)
             return
-        if self._chance.hits(Fault.FILE_TORN, note.kind.value):
+        if self._chance.hits(Fault.FILE_TORN, note.kind.value, self._tearing):
             return  # what is there fails its mac and goes to bad/
         self._add(note, self._visible())
         if self._chance.hits(Fault.FILE_TWICE, note.kind.value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from tests.sim.faults import Chance, Fault
+from tests.sim.faults import FAMILIES, Chance, Fault
 from tests.sim.impossible import impossible
 from wspilot.daemon.core import Books
 from wspilot.model import SLOT_MOVES, VM_MOVES, WORKSPACE_MOVES
@@ -39,6 +39,9 @@ class Moves:
             row = f"{TABLES[table]} {old}>{new}"
             for fault in self._chance.struck:
                 self.counts[row, fault.value] += 1
+            for family, faults in FAMILIES.items():
+                if not self._chance.struck.keys().isdisjoint(faults):
+                    self.counts[row, family] += 1
             self.counts[row, ""] += 1
 
 
@@ -54,26 +57,36 @@ def rows() -> list[str]:
 
 
 def cells() -> Iterable[Cell]:
-    """The whole table."""
-    return ((row, fault.value) for row in rows() for fault in Fault)
+    """The table that is judged: every transition under every family of faults."""
+    return ((row, family) for row in rows() for family in FAMILIES)
 
 
 ENOUGH = 10_000  # seeds, before a cell that was never hit is a failure
 
 
 def show(counts: Mapping[Cell, int], *, whole: bool) -> list[Cell]:
-    """Print the table (or its sums); the possible cells that were never hit."""
-    faults = [fault.value for fault in Fault]
+    """Print the table; the cells that were never hit though they can be, or hit though not.
+
+    `whole`: with a column for every single fault.
+    """
+    columns = [fault.value for fault in Fault] if whole else list(FAMILIES)
     if whole:
-        print("faults: " + ", ".join(f"{n} {fault}" for n, fault in enumerate(faults)))
-        print(f"{'':34}{'all':>8}" + "".join(f"{n:>7}" for n in range(len(faults))))
-        for row in rows():
-            line = "".join(f"{counts.get((row, fault), 0):>7}" for fault in faults)
-            print(f"{row:34}{counts.get((row, ''), 0):>8}{line}")
+        print("columns: " + ", ".join(f"{n} {fault}" for n, fault in enumerate(columns)))
+    heads = [str(n) for n in range(len(columns))] if whole else columns
+    print(f"{'transition':34}{'all':>8}" + "".join(f"{head:>11}" for head in heads))
+    reasons: dict[str, list[str]] = {}
+    for row in rows():
+        if why := impossible(row, ""):
+            reasons.setdefault(why, []).append(row)
+            continue
+        line = "".join(f"{counts.get((row, one), 0):>11}" for one in columns)
+        print(f"{row:34}{counts.get((row, ''), 0):>8}{line}")
+    for why, named in reasons.items():
+        print(f"impossible ({why}): {', '.join(named)}")
     unhit = [cell for cell in cells() if not counts.get(cell) and not impossible(*cell)]
     wrong = [cell for cell in cells() if counts.get(cell) and impossible(*cell)]
-    for row, fault in wrong:
-        print(f"listed as impossible, and seen: {row} under {fault}")
+    for row, family in wrong:
+        print(f"listed as impossible, and seen: {row} under {family}")
     possible = sum(1 for cell in cells() if not impossible(*cell))
     print(f"transition x fault: {possible - len(unhit)} of {possible} possible cells hit")
     return [*unhit, *wrong]

@@ -253,3 +253,19 @@ def test_a_check_with_a_bug_does_not_hide_the_others(
     monkeypatch.setattr(doctor, "CHECKS", (("a", broken), ("logout", daemon.logout)))
     found = list(examine(tmp_path / "h", None))
     assert [check.verdict for check in found[1:2]] == ["fail"] and len(found) == 3
+
+
+@pytest.mark.parametrize(("epilog", "verdict"), [("kill-all --job 1", "ok"), ("true", "warn")])
+def test_the_epilogue_is_read_from_slurms_own_settings(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epilog: str, verdict: str
+) -> None:
+    script = tmp_path / "epilog"
+    script.write_text(f"#!/bin/sh\n{epilog}\n")
+    program = tmp_path / "bin" / "scontrol"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho 'EnforcePartLimits = NO'\necho 'Epilog = {script}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    slurm = facts(replace(site, lrm="slurm"), tmp_path)
+    assert verdicts(lrm.epilogue(slurm)) == [verdict]
+    assert not verdicts(lrm.epilogue(facts(site, tmp_path)))

@@ -22,6 +22,7 @@ CHECKS: tuple[tuple[str, Callable[[Facts], Iterator[Check]]], ...] = (
     ("daemon", daemon.alive),
     ("logout", daemon.logout),
     ("batch system", lrm.commands),
+    ("epilogue", lrm.epilogue),
     ("spool", files.spool),
     ("owner", files.owner),
     ("disk", files.disk),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 from wspilot.doctor.verdict import Check, Facts, fail, ok, warn
 from wspilot.text import clean
@@ -55,3 +56,36 @@ def _grace(one: float, many: float) -> Iterator[Check]:
         )
     else:
         yield ok(NAME, f"from TERM to KILL: {one:g} s, several nodes {many:g} s")
+
+
+def epilogue(facts: Facts) -> Iterator[Check]:
+    """May a next job begin while a killed lease is still undone? Not with kill-all as Epilog."""
+    budget = facts.site.budget.restore_s
+    overlap = f"after a kill without grace the next job may run up to {budget:g} s beside the undo"
+    remedy = "kill-all as the Epilog: docs/operating.md, make install-node"
+    if facts.site.lrm == "torque":
+        yield warn("epilogue", f"{overlap}; pbs_mom's epilogue cannot be seen from here", remedy)
+    elif facts.site.lrm == "slurm" and shutil.which("scontrol"):
+        script = _epilog()
+        if script and "kill-all" in script:
+            yield ok("epilogue", "Slurm's Epilog runs kill-all: the next job waits for the undo")
+        else:
+            yield warn("epilogue", overlap, remedy)
+
+
+def _epilog() -> str:
+    """The text of Slurm's Epilog, or its path where it cannot be read; empty without one."""
+    from wspilot.daemon.lrm.base import Command
+    from wspilot.daemon.lrm.runner import run_blocking
+
+    result = run_blocking(Command(("scontrol", "show", "config")))
+    words = (line.partition("=") for line in result.out.decode(errors="replace").splitlines())
+    paths = [value.strip() for name, _, value in words if name.strip().startswith("Epilog")]
+    texts = []
+    for path in paths:
+        if path.startswith("/"):
+            try:
+                texts.append(Path(path).read_text(errors="replace")[:65536])
+            except OSError:
+                texts.append(path)
+    return "\n".join(texts)
