@@ -89,17 +89,22 @@ def replay(seed: int, without: Collection[str]) -> tuple[Play, str]:
 
 
 def shrink(seed: int) -> tuple[str, ...]:
-    """Faults that can be left out while the seed still fails."""
+    """Faults to leave out, so that the seed still fails and fewer strike."""
     without: tuple[str, ...] = ()
     one, _ = replay(seed, without)
-    kinds = sorted({injection.fault.value for injection in one.chance.injected})
-    for kind in kinds:
-        if replay(seed, (*without, kind))[1]:
-            without = (*without, kind)
+    fewest = len(one.chance.injected)
+
+    def tried(more: str) -> None:
+        nonlocal without, fewest
+        left, fault = replay(seed, (*without, more))
+        if fault and len(left.chance.injected) < fewest:
+            without, fewest = (*without, more), len(left.chance.injected)
+
+    for kind in sorted({injection.fault.value for injection in one.chance.injected}):
+        tried(kind)
     one, _ = replay(seed, without)
     for injection in one.chance.injected:
-        if replay(seed, (*without, injection.key))[1]:
-            without = (*without, injection.key)
+        tried(injection.key)
     return without
 
 

@@ -56,7 +56,7 @@ class Effects:
         """Queue effects; the commit that contains them is on disk."""
         for effect in effects:
             if isinstance(effect, Poll):
-                self._service.wake_poll()
+                self._service.polling.wake()
             elif isinstance(effect, (Submit, Cancel)):
                 self._lrm.put_nowait(effect)
             else:

@@ -52,7 +52,7 @@ async def _step(service: Service, step: Step, yes: bool) -> Doc:
         if step.act == "cancel":
             service.effects.ask([Cancel(*step.subject)])
         elif step.act == "poll":
-            service.wake_poll()
+            service.polling.wake()
         elif step.act == "repair":
             service.turn([Repair(step.subject[0])])
         elif step.act == "remove":

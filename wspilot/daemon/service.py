@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from wspilot import __version__
 from wspilot.config import Site
@@ -29,20 +29,18 @@ from wspilot.daemon.core.events import (
     Destroy,
     Effect,
     Event,
-    Heard,
-    Listened,
-    Polled,
     Recovered,
     Tick,
 )
 from wspilot.daemon.documents import item, status_item
 from wspilot.daemon.effects import Effects
+from wspilot.daemon.hearing import Hearing
 from wspilot.daemon.lane import Aside, Lane
 from wspilot.daemon.lock import HomeLock
 from wspilot.daemon.lrm import open_driver
-from wspilot.daemon.lrm.base import Listing, Result
 from wspilot.daemon.lrm.runner import Runner
-from wspilot.daemon.spool import Batch, Received, Spool, Watch
+from wspilot.daemon.polling import Polling
+from wspilot.daemon.spool import Spool
 from wspilot.daemon.store import WAY_OUT, Store, StoreDamaged, StoreError, StoreFull
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.home import socket_path
@@ -52,12 +50,7 @@ from wspilot.text import clean
 
 log = logging.getLogger("wspilot")
 
-GATHER_S = 0.005  # wait for a batch after inotify's hint
-RESCAN_BUSY_S, RESCAN_IDLE_S = 1.0, 10.0
-BEATS_S = 5.0
-HUNG_S = 5.0  # a spool that says nothing for so long is shown as hanging
 TICK_S = 0.25
-T = TypeVar("T")
 Listener = Callable[[int, list[dict[str, Any]], list[str]], None]
 
 
@@ -77,15 +70,13 @@ class Service:
         self.effects = Effects(self)
         self.secret = b""
         self.started_at = time.time()
-        self.poll_state: dict[str, Any] = {"ok": None, "at": None, "text": ""}
-        self.spool_state: dict[str, Any] = {"at": None, "backlog": 0, "bad": 0, "text": ""}
+        self.hearing, self.polling = Hearing(self), Polling(self)
         self.revision = 0
         self.stopping = asyncio.Event()
         self.changed = asyncio.Condition()
         self._listeners: list[Listener] = []
         self._store: Store | None = None
         self._ballast = Ballast(site.store)
-        self._scan_flag, self._poll_flag = asyncio.Event(), asyncio.Event()
         self._unposted: list[Event] = []
         self._clock0 = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -161,9 +152,9 @@ class Service:
         tasks = [
             asyncio.create_task(_forever(work), name=name)
             for name, work in (
-                ("spool", self._listen),
-                ("beats", self._beats),
-                ("poll", self._poll),
+                ("spool", self.hearing.listen),
+                ("beats", self.hearing.beats),
+                ("poll", self.polling.work),
                 ("tick", self._tick),
                 ("lrm", self.effects.work_lrm),
                 ("files", self.effects.work_files),
@@ -241,10 +232,6 @@ class Service:
             log.error("kept in memory, the store cannot be written: %s", error)
             self._unposted = events + self._unposted
 
-    def wake_poll(self) -> None:
-        """Ask the batch system soon."""
-        self._poll_flag.set()
-
     # -- subscribers
 
     def listen(self, callback: Listener) -> Callable[[], None]:
@@ -272,8 +259,8 @@ class Service:
             since=self.started_at,
             home=self.home,
             site=self.site,
-            poll=self.poll_state,
-            spool=self.spool_state,
+            poll=self.polling.state,
+            spool=self.hearing.state,
         )
 
     def _publish(self, changed: Iterable[tuple[str, str]]) -> None:
@@ -290,6 +277,10 @@ class Service:
                 _log_event(record)
         self._tell(items, gone)
 
+    def tell_status(self) -> None:
+        """What concerns the daemon itself has changed."""
+        self._tell([self.status()], [])
+
     def _tell(self, items: list[dict[str, Any]], gone: list[str]) -> None:
         if not items and not gone:
             return
@@ -297,138 +288,13 @@ class Service:
         for callback in tuple(self._listeners):
             callback(self.revision, items, gone)
 
-    # -- the spool
-
-    async def _listen(self) -> None:
-        watch = Watch(self.spool.root / "new", self._scan_flag)
-        last = time.monotonic()
-        try:
-            while True:
-                self._scan_flag.clear()
-                ok = await self._drain(watch)
-                now = time.monotonic()
-                if ok:
-                    self._quietly([Listened(now - last)])
-                    last = now
-                busy = bool(self.books.open_slots)
-                timeout = RESCAN_BUSY_S if busy else RESCAN_IDLE_S
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._scan_flag.wait(), timeout)
-                    await asyncio.sleep(GATHER_S)
-        finally:
-            watch.close()
-
-    async def _drain(self, watch: Watch) -> bool:
-        """Read until the listing is used up. False: the spool could not be listed."""
-        try:
-            await self._patiently(watch.arm)
-            more = True
-            while more:
-                batch = await self._patiently(self.spool.read)
-                await self._take(batch)
-                more = batch.more
-        except OSError as error:
-            self._spool_said(str(error))
-            return False
-        except StoreError as error:
-            self._spool_said(f"the store cannot be written: {error}")
-            await asyncio.sleep(1)
-            return False
-        self._spool_said("")
-        return True
-
-    async def _patiently(self, call: Callable[[], T]) -> T:
-        """Down the lane; that it does not come back is told, and it is waited for all the same."""
-        waiting = asyncio.ensure_future(self.lane.run(call))
-        try:
-            await asyncio.wait({waiting}, timeout=HUNG_S)
-            if not waiting.done():
-                self._spool_said(f"it has not answered for {HUNG_S:g} s")
-            return await waiting
-        finally:
-            waiting.cancel()
-
-    async def _take(self, batch: Batch) -> None:
-        """Apply a slice; unlink what is done, after its commit."""
-        for name, why in batch.refused:
-            log.warning("refused file=%s why=%s", name, why)
-        self.spool_state["bad"] += len(batch.refused)
-        self.spool_state["backlog"] = batch.backlog
-        if not batch.received:
-            return
-        done = self.turn([Heard(one.note) for one in batch.received])
-        names = [one.file for one, ok in zip(batch.received, done, strict=True) if ok and one.file]
-        await self.lane.run(self.spool.unlink, names)
-
-    def _spool_said(self, text: str) -> None:
-        if text and text != self.spool_state["text"]:
-            log.error("spool cannot be read: %s", text)
-        told = (text, bool(self.spool_state["at"]))
-        changed = told != (self.spool_state["text"], True)
-        self.spool_state["text"] = clean(text, 300)
-        if not text:
-            self.spool_state["at"] = time.time()
-        if changed:
-            self._tell([self.status()], [])
-
-    async def _beats(self) -> None:
-        while True:
-            await asyncio.sleep(BEATS_S)
-            with contextlib.suppress(OSError):
-                batch = await self.lane.run(self.spool.beats)
-                self._quietly([Heard(one.note) for one in batch.received])
-
-    def _quietly(self, events: Sequence[Event]) -> None:
+    def quietly(self, events: Sequence[Event]) -> None:
         """Events that come again by themselves: a failed commit only loses this one."""
         try:
             if events:
                 self.turn(events)
         except StoreError as error:
             log.error("the store cannot be written: %s", error)
-
-    # -- the batch system
-
-    async def _poll(self) -> None:
-        quiet, failures = 0, 0
-        while True:
-            found = (self.books.slot(id) for id in self._asked_for())
-            ids = tuple(sorted(slot.job for slot in found if slot and slot.job))
-            looking = self._looking()
-            asked = time.monotonic()
-            if ids or looking:
-                listing = await self._query(ids, looking)
-                failures = 0 if listing.ok else failures + 1
-            before = self.revision
-            base = self.site.poll_s * min(2.0**failures, 8.0)
-            self._poll_flag.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._poll_flag.wait(), base * (1 + min(quiet, 3)))
-            quiet = quiet + 1 if self.revision == before else 0
-            await asyncio.sleep(max(0.0, asked + self.site.min_poll_s - time.monotonic()))
-
-    def _asked_for(self) -> set[str]:
-        """Slots whose jobs the batch system is asked about."""
-        return self.books.open_slots | self.books.loose_jobs
-
-    def _looking(self) -> bool:
-        found = (self.books.slot(id) for id in self._asked_for() - self.books.asking)
-        return any(slot and slot.unclear and not slot.job for slot in found)
-
-    async def _query(self, ids: tuple[str, ...], looking: bool) -> Listing:
-        command = self.driver.find(self.rules.owner) if looking else self.driver.poll(ids)
-        sent = self.now()
-        result: Result = await self.runner.run(command)
-        listing = self.driver.polled(result, () if looking else ids)
-        was = self.poll_state["ok"]
-        self.poll_state.update(ok=listing.ok, text=listing.text)
-        if listing.ok:
-            self.poll_state["at"] = time.time()
-        if was != listing.ok:
-            if not listing.ok:
-                log.warning("poll failed: %s", listing.text)
-            self._tell([self.status()], [])
-        self.post(Polled(listing, sent))
-        return listing
 
     # -- time
 
@@ -437,7 +303,7 @@ class Service:
         swept = laid = 0.0
         while True:
             await asyncio.sleep(TICK_S)
-            self._quietly([Tick()])
+            self.quietly([Tick()])
             if self._unposted:
                 self.post(Tick())
             busy = self.books.open_workspaces or self.books.open_slots or self._listeners
@@ -551,4 +417,4 @@ def run(config: Path | None, home: Path, *, take_over: bool = False) -> int:
     return 0
 
 
-__all__ = ["Received", "Service", "run"]
+__all__ = ["Service", "run"]
