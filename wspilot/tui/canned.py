@@ -49,6 +49,7 @@ def node(name: str, state: str, at: float, slots: Sequence[str] = (), cause: str
     """One compute host."""
     return {**_record("nodes", name, name, state, "", at), "cause": cause, "slots": list(slots),
             "cpus": 8, "memory_mib": 32768, "taken_mib": 0, "kvm": True, "skew_s": 0.0,
+            "owes": [], "repair_tries": 0, "repair_at": None,
             "seen": rfc3339(at)}  # fmt: skip
 
 
@@ -100,7 +101,8 @@ def slot(id: str, ws: Doc, state: str, vms: Sequence[Doc], at: float, job: int) 
         "memory_mib": 1536, "walltime_s": WALLTIME_S, "job": f"{job}.head",
         "lrm": {"state": lrm[0], "raw": lrm[1], "reason": "", "at": rfc3339(at)},
         "spans": [span(name, seconds, at) for name, seconds in phases],
-        "vms": [one["id"] for one in vms],
+        "vms": [one["id"] for one in vms], "repair_of": "", "again": "", "tries": 1,
+        "cancel_tries": 0, "cancel_said": "",
     }  # fmt: skip
 
 

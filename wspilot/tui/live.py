@@ -40,7 +40,7 @@ DEFAULTS: Mapping[str, Doc] = {
               "lrm": {"state": "", "raw": "", "reason": "", "at": None}},
     "nodes": {**_RECORD, "slots": (), "owes": (), "repair_tries": 0, "repair_at": None,
               "cpus": 0, "memory_mib": 0, "taken_mib": 0, "kvm": None, "skew_s": None,
-              "boot_id": "", "seen": None},
+              "seen": None},
     "events": {"at": "", "level": "info", "kind": "", "text": "", "workspace": "", "slot": "",
                "vm": "", "node": "", "data": {}},
     "status": {"lrm": "the batch system", "poll": {}, "spool": {}},
