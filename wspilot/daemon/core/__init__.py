@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from wspilot.daemon.core import endings, leases, pilots, repairs, slots
+from wspilot.daemon.core import endings, leases, pilots, repairs, silence, slots
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import (
     Cancel,
@@ -64,7 +64,7 @@ def _apply(turn: Turn, event: Event) -> bool:
     if isinstance(event, Polled):
         slots.polled(turn, event)
     elif isinstance(event, Listened):
-        pilots.listened(turn, event.seconds)
+        silence.listened(turn, event.seconds)
     elif isinstance(event, Tick):
         slots.tick(turn)
         leases.tick(turn)

@@ -13,6 +13,7 @@ from typing import Any
 from wspilot.daemon.core import endings, nodes, rounds
 from wspilot.daemon.core.nodes import SPOKEN, better_skew, number
 from wspilot.daemon.core.orders import send_release, withdraw
+from wspilot.daemon.core.silence import alive
 from wspilot.daemon.core.turn import Turn
 from wspilot.daemon.core.vms import apply_report, assign
 from wspilot.messages import URGENT, Kind, Notification
@@ -41,7 +42,7 @@ def hear(turn: Turn, note: Notification) -> bool:
     if note.kind is Kind.HEARTBEAT:
         ward = turn.books.pilot(note.of) if note.of else pilot
         if ward is not None and note.epoch == 1 and ward.state not in SPOKEN:
-            _alive(turn, ward)
+            alive(turn, ward)
             if not note.of:  # a guardian only says that its stopped pilot is there
                 _heartbeat(turn, slot, ward, note)
         return True
@@ -54,7 +55,7 @@ def hear(turn: Turn, note: Notification) -> bool:
     turn.books.put(replace(pilot, seq=note.seq, gap_since=0.0, gap_scans=0))
     if pilot.state in SPOKEN:
         return True  # its last word has overtaken this one
-    pilot = _alive(turn, turn.books.pilot(pilot.id) or pilot)
+    pilot = alive(turn, turn.books.pilot(pilot.id) or pilot)
     better_skew(turn, pilot, note)
     if note.epoch != 1:
         _other_epoch(turn, slot, note)
@@ -80,28 +81,6 @@ def _gap_over(turn: Turn, pilot: PilotRecord, note: Notification) -> bool:
         return True
     turn.books.put(replace(pilot, gap_since=since, gap_scans=scans))
     return False
-
-
-def _alive(turn: Turn, pilot: PilotRecord) -> PilotRecord:
-    """It has spoken: silence begins anew, and what was unknown because of it is known again."""
-    turn.books.heard_at[pilot.id] = turn.books.listened
-    was_lost, pilot = pilot.lost, replace(pilot, heard=turn.now, lost=False)
-    turn.books.put(pilot)
-    slot = turn.books.slot(pilot.slot)
-    if was_lost and slot is not None:
-        _back(turn, slot, pilot)
-    return pilot
-
-
-def _back(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
-    """A silent pilot speaks again: the slot is what its pilots are; VMs follow by heartbeat."""
-    nodes.settle(turn, pilot.node)
-    pilots = turn.books.pilots_of(slot)
-    if slot.state is not S.UNKNOWN or any(other.lost for other in pilots):
-        return
-    ready = len(pilots) >= slot.nodes and all(other.state == "ready" for other in pilots)
-    state = S.RELEASING if slot.wanted == "released" else S.READY if ready else S.RESERVING
-    turn.slot(slot, state, cause="")
 
 
 def _other_epoch(turn: Turn, slot: Slot, note: Notification) -> None:
@@ -130,9 +109,9 @@ def _guardian(turn: Turn, slot: Slot, note: Notification) -> None:
         return
     if note.kind in (Kind.FAILED, Kind.RELEASED):
         _overlap(turn, slot, note)
-        _last_word(turn, slot, _alive(turn, pilot), note)
+        _last_word(turn, slot, alive(turn, pilot), note)
     elif note.kind in (Kind.KILLED, Kind.PREEMPTED, Kind.LOG) and pilot.state not in SPOKEN:
-        _HANDLERS[note.kind](turn, slot, _alive(turn, pilot), note)
+        _HANDLERS[note.kind](turn, slot, alive(turn, pilot), note)
 
 
 def _overlap(turn: Turn, slot: Slot, note: Notification) -> None:
@@ -425,35 +404,3 @@ _HANDLERS: Mapping[Kind, Handler] = {
     Kind.LOG: _log,
     Kind.CONTEXT: _nothing,
 }
-
-
-def listened(turn: Turn, seconds: float) -> None:
-    """A good listing: the clock by which silence is measured goes on."""
-    turn.books.listened += min(max(seconds, 0.0), 30.0)
-    for id in sorted(turn.books.open_slots):
-        slot = turn.books.slot(id)
-        for pilot in turn.books.pilots_of(slot) if slot else ():
-            if pilot.lost or pilot.state in SPOKEN:
-                continue
-            heard = turn.books.heard_at.setdefault(pilot.id, turn.books.listened)
-            if turn.books.listened - heard > turn.rules.silence_s:
-                _silent(turn, pilot)
-
-
-def _silent(turn: Turn, pilot: PilotRecord) -> None:
-    turn.books.put(replace(pilot, lost=True))
-    slot = turn.books.slot(pilot.slot)
-    if slot is None:
-        return
-    cause = f"{pilot.node} has been silent for {turn.rules.silence_s:g} s"
-    if slot.lrm.state == "suspended":
-        cause += " (the batch system has suspended its job)"
-    if pilot.node not in turn.books.dirty_nodes:
-        turn.node(pilot.node, cause=cause)
-    nodes.settle(turn, pilot.node)
-    if slot.state is not S.UNKNOWN:
-        turn.slot(slot, S.UNKNOWN, cause=slot.cause or cause)
-    for id in slot.vms:
-        vm = turn.books.vm(id)
-        if vm is not None and vm.pilot == pilot.id and vm.state is not VmState.TERMINATED:
-            turn.vm(vm, VmState.UNKNOWN, "daemon", cause=cause)
