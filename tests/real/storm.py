@@ -639,12 +639,15 @@ def _logs(root: Path) -> str:
 
 def alone(seed: int, faults: Sequence[str]) -> int:
     """One story in directories of its own; as root, in namespaces of its own, on a small disk."""
+    place = None
+    if os.getpid() == 1:  # not all of /tmp: this very program may lie there
+        for top in ("/var/tmp", "/tmp"):
+            place = Path(top, f"wspilot-{os.getuid()}")
+            place.mkdir(mode=0o700, exist_ok=True)
+            _mount(place, "256m")
+    root = Path(tempfile.mkdtemp(prefix="wsstorm-", dir=place))
     if os.getpid() == 1:
-        for path in ("/tmp", "/var/tmp"):
-            _mount(path, "256m")
-    root = Path(tempfile.mkdtemp(prefix="wsstorm-"))
-    if os.getpid() == 1:
-        _mount(str(root), "24m")
+        _mount(root, "24m")
     try:
         wrong = play(seed, root, faults)
     finally:
@@ -654,9 +657,9 @@ def alone(seed: int, faults: Sequence[str]) -> int:
     return 1 if wrong else 0
 
 
-def _mount(path: str, size: str) -> None:
-    options = f"size={size},mode=1777"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", path], check=True)
+def _mount(path: Path, size: str) -> None:
+    options = f"size={size},mode=0700"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(path)], check=True)
 
 
 def start(seed: int, faults: Sequence[str]) -> subprocess.Popen[str]:

@@ -115,7 +115,11 @@ def test_a_stopped_pilot_is_shown_and_its_guest_waits(make: Make, image: dict[st
     os.kill(slot.pilot_pid(), signal.SIGSTOP)
     shown = slot.wait(Kind.LOG, lambda note: note.data.get("suspended") is True)
     assert shown.of == pilot and shown.pilot != pilot and "stopped" in shown.data["text"]
-    beats = [path for path in (slot.spool / "hb").iterdir() if shown.pilot[:8] in path.name]
+    beats: list[Path] = []
+    end = time.monotonic() + 20
+    while not beats and time.monotonic() < end:
+        beats = [path for path in (slot.spool / "hb").iterdir() if shown.pilot[:8] in path.name]
+        time.sleep(0.05)
     (beat,) = (read_note(HB, slot.key, p.read_bytes(), parse_beat_name(p.name)) for p in beats)
     assert beat.data["state"] == "suspended" and beat.of == pilot
     os.kill(slot.pilot_pid(), signal.SIGCONT)

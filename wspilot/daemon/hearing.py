@@ -98,7 +98,7 @@ class Hearing:
             return
         done = self._service.turn([Heard(one.note) for one in batch.received])
         names = [one.file for one, ok in zip(batch.received, done, strict=True) if ok and one.file]
-        await self._service.lane.run(self._service.spool.unlink, names)
+        await self._patiently(lambda: self._service.spool.unlink(names))
 
     def _said(self, text: str) -> None:
         if text and text != self.state["text"]:
