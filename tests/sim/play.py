@@ -120,11 +120,12 @@ class Play:
             pilot.resume()
         begin = self.clock.now
         end = begin + CALM_S
-        while self.clock.now < end and not self.truth.settled():
+        quiet = 0  # a late word may still make something new to do
+        while self.clock.now < end and quiet < 2:
             self.clock.run(self.clock.now + 60)
+            quiet = quiet + 1 if self.truth.settled() else 0
             if begin + PATIENCE_S < self.clock.now <= begin + PATIENCE_S + 60:
                 self._give_up()
-        self.clock.run(self.clock.now + 30)
         self.truth.finally_()
 
     def close(self) -> None:

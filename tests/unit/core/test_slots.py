@@ -454,3 +454,14 @@ def test_the_job_of_an_abandoned_slot_whose_qsub_answer_was_lost_is_found_and_de
     assert d.asked(Cancel) == [Cancel(d.slot.id, "7.srv")]
     d.later(15).poll(d.job(JobState.DONE))
     assert not d.books.loose_jobs
+
+
+def test_empty_answers_far_apart_do_not_add_up() -> None:
+    d = Dialogue()
+    d.accept()
+    d.destroy(abandon=True)
+    d.claim(True)
+    for _ in range(4):
+        d.later(30).poll()
+        d.later(30).poll(d.job(JobState.HELD))
+    assert d.books.loose_jobs

@@ -148,7 +148,8 @@ def _present(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> 
     if pilot.id in slot.pilots:
         return slot
     launched = turn.now - number(note.data, "age_s")
-    first = not slot.pilots and slot.state not in FINAL_SLOT
+    over = slot.state in FINAL_SLOT or slot.lrm.state == "gone"
+    first = not slot.pilots and not over and note.kind not in (Kind.RELEASED, Kind.FAILED)
     slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))
     if first:
         spans = tuple(
@@ -202,7 +203,8 @@ def _reserved(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) ->
     _settle(turn, nodes.found_clean(turn, slot, pilot.node, "repair", note.data))
     slot = turn.books.slot(slot.id) or slot
     ready = [other for other in turn.books.pilots_of(slot) if other.state == "ready"]
-    if len(ready) >= slot.nodes and slot.state in (S.RESERVING, S.STARTING, S.UNKNOWN):
+    waited = slot.state in (S.RESERVING, S.STARTING, S.UNKNOWN) and slot.lrm.state != "gone"
+    if len(ready) >= slot.nodes and waited:
         slot = turn.slot(slot, S.READY)
     turn.touched[slot.workspace] = None
     assign(turn, slot)

@@ -155,8 +155,9 @@ def _loose(turn: Turn, slot: Slot, job: Job | None, sent: float) -> None:
             tries = slot.cancel_tries
             wait = turn.rules.retry_s[min(tries, len(turn.rules.retry_s) - 1)]
             cancel_at = turn.now + max(wait, 10)
-            turn.books.put(replace(slot, cancel_tries=tries + 1, cancel_at=cancel_at))
+            slot = replace(slot, cancel_tries=tries + 1, cancel_at=cancel_at)
             turn.do(Cancel(slot.id, slot.job))
+        turn.books.put(replace(slot, lrm=replace(slot.lrm, absent=0)))
         return
     absent = slot.lrm.absent + 1
     early = sent < (slot.submitted or 0) + turn.rules.absent_s

@@ -79,12 +79,12 @@ def term(turn: Turn) -> None:
     """SIGTERM: say so first, then stop VMs in their share of the grace. Once."""
     state = turn.state
     if state.over and not state.preempted:  # only the courier is waited for: no longer so long
-        turn.set(preempted=True)
+        turn.set(preempted=True, termed=turn.now)
         turn.do(Finish(_code(state), _flush_s(turn)))
     if state.preempted or state.over:
         return
     share = max(0.0, state.settings.grace_s * state.settings.stop_share)
-    turn.set(preempted=True)
+    turn.set(preempted=True, termed=turn.now)
     turn.say(Kind.PREEMPTED, cause="the batch system ended the job (SIGTERM)")
     if state.phase in ALIVE:
         _begin(turn, "preempted: SIGTERM", False, share, told=False)
@@ -206,10 +206,11 @@ def _code(state: State) -> int:
 
 
 def _flush_s(turn: Turn) -> float:
+    """How long the courier may take with the last word: after a TERM what is left of the grace."""
     state = turn.state
     if not state.preempted:
         return FLUSH_S
-    return max(0.2, state.settings.grace_s * (1 - state.settings.stop_share) - MARGIN_S)
+    return max(0.2, state.termed + state.settings.grace_s - MARGIN_S - turn.now)
 
 
 def _span(turn: Turn, name: str) -> None:

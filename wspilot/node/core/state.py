@@ -83,6 +83,7 @@ class State:
     since: float = 0.0  # of the phase
     ending: str = ""  # the cause of the end
     preempted: bool = False
+    termed: float = 0.0  # when the TERM came
     killed: bool = False  # VMs end without the daemon having asked
     refused: str = ""  # why this pilot fails, once the node is restored
     left: str = ""  # what could not be undone: the node is dirty
