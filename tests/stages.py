@@ -109,7 +109,7 @@ STAGES = (
     ),
     Stage(
         "bench",
-        budget=300,
+        budget=600,
         commands=((sys.executable, "-m", "tests.bench"),),
         only_with="tests/bench/__main__.py",
         only_in_ci=True,
