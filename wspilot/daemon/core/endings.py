@@ -32,7 +32,7 @@ def let_go(turn: Turn, slot: Slot) -> None:
         return
     slot = turn.slot(slot, slot.state, wanted="released")
     if not slot.job and not slot.unclear and not slot.pilots:
-        close(turn, turn.slot(slot, S.RELEASING), S.RELEASED)
+        close(turn, slot, S.RELEASED)
         return
     if not slot.pilots:
         waits = "the batch system to let the job go" if slot.job else "the lost qsub to be found"
@@ -196,6 +196,8 @@ def close(turn: Turn, slot: Slot, state: SlotState) -> None:
     proved = all(pilot.clean for pilot in pilots) and (
         bool(slot.claimed) or all_spoke(turn, slot) or not slot.asked
     )
+    if state is S.RELEASED:
+        slot = turn.slot(slot, S.RELEASING)  # nothing is released that was not let go
     slot = turn.slot(slot, state, proof=turn.proof(*_why(turn, slot)))
     for pilot in pilots:
         for id in sorted(turn.books.orders_of.get(pilot.id, ())):
