@@ -130,7 +130,7 @@ async def test_a_guest_says_ready_and_obeys_the_power_button(node: Node, guest: 
 async def test_what_a_guest_says_is_data(node: Node, guest: GuestImage) -> None:
     await node.create(spec(guest.image))
     await node.until("vm1", EventKind.READY)
-    hostile = r"printf 'WSPILOT error a\033[2Jb\nWSPILOT ready again\nnonsense\n' >/dev/vport0p1"
+    hostile = r"printf 'WSPILOT error a\033[2Jb\nWSPILOT ok again\nnonsense\n' >/dev/vport0p1"
     for port in ("vport0p1", "vport1p1"):
         node.types("vm1", f"[ -c /dev/{port} ] && {hostile.replace('vport0p1', port)}")
     error = await node.until("vm1", EventKind.ERROR)
@@ -167,6 +167,43 @@ async def test_a_pattern_on_the_console_and_a_disk_without_kernel(
     await node.qemu.destroy("vm1", 0.0)
     assert node.events[-1].text == "ended" and node.left() == []
     assert hashlib.sha256(Path(image["disk"]).read_bytes()).hexdigest() == before
+
+
+async def test_pause_suspend_stop_and_reboot_keep_what_is_on_its_disk(
+    node: Node, guest: GuestImage
+) -> None:
+    assert guest.disk is not None
+    await node.create(spec(guest.disk))
+    await node.until("vm1", EventKind.READY)
+    node.types("vm1", "echo kept >/kept; sync; memory=alive; echo wr'itten'")
+    await node.until_logged("vm1", b"written")
+    await node.qemu.act("vm1", "pause", {})
+    node.types("vm1", "echo while pau'sed'")
+    await asyncio.sleep(0.5)
+    assert b"while paused" not in node.log("vm1")
+    await node.qemu.act("vm1", "resume", {})
+    await node.until_logged("vm1", b"while paused")
+
+    await node.qemu.act("vm1", "suspend", {})
+    identity = node.qemu.identity("vm1")
+    assert identity is not None and identity["pid"] is None
+    assert any(name.endswith(".memory") for name in node.left())
+    await node.qemu.act("vm1", "resume", {})
+    node.types("vm1", "echo mem'ory' $memory")
+    await node.until_logged("vm1", b"memory alive")
+    assert not any(name.endswith(".memory") for name in node.left())
+
+    await node.qemu.act("vm1", "stop", {"grace_s": 20.0})
+    assert "exited" not in node.kinds("vm1") and node.left() == ["vm1.qcow2"]
+    await node.qemu.act("vm1", "start", {})
+    await node.until("vm1", EventKind.READY, 2)
+    await node.qemu.act("vm1", "reboot", {"grace_s": 20.0})
+    await node.until("vm1", EventKind.READY, 3)
+    node.types("vm1", "echo still $(cat /kept)")
+    await node.until_logged("vm1", b"still kept")
+    await node.qemu.act("vm1", "suspend", {})
+    await node.qemu.destroy("vm1", 5.0)
+    assert node.left() == []
 
 
 async def test_root_on_a_disk_that_is_never_written_to(node: Node, guest: GuestImage) -> None:

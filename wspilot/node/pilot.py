@@ -326,6 +326,7 @@ class Pilot:
             "pid": os.getpid(),
             "adapter": settings.adapter,
             "vmm": settings.vmm,
+            **self._work.networks.facts(),
         }
 
 

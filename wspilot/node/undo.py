@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.errors import WspilotError
+from wspilot.node import network
 from wspilot.node.host import open_adapter
 from wspilot.node.journal import Journal
 from wspilot.node.places import Places, remove_tree
@@ -123,6 +124,8 @@ def _step(
     """One step that is no VM; after a reboot nothing is left of it."""
     if not here:
         return ""
+    if key.startswith(network.NIC):
+        return network.undo(entry)
     if key == "reserve":
         return open_adapter(str(entry["adapter"]), places, options).release(entry)
     raise WspilotError("this node code does not know how to undo it")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,17 @@ from wspilot.node.core import events as e
 from wspilot.node.core.settings import Settings
 from wspilot.node.host import HostAdapter
 from wspilot.node.journal import Journal
+from wspilot.node.network import Ground, Ways
 from wspilot.node.places import Places
 from wspilot.node.signing import Writer
 from wspilot.node.values import dataclass
 from wspilot.node.vmm import probe_kvm
-from wspilot.node.vmm.base import VmEvent, Vmm, parse_spec
+from wspilot.node.vmm.base import VmEvent, VmHandle, Vmm, VmSpec, parse_spec
 from wspilot.text import clean
 
 UNDO_S = 20.0  # beyond the restore budget: 3 s for each journal that somebody left stuck
 OUTBOX_S = 5.0  # for the outbox to reach the spool, before a repair job says its last word
+DETACH_S = 20.0  # the root helper included
 DESTROY_S = 30.0  # beyond the grace: a VMM that has not answered by then never will
 
 
@@ -60,6 +63,9 @@ class Work:
     ) -> None:
         self._site, self._journal, self._rundir, self._boot = site, journal, rundir, boot_id
         self._say, self._outbox = say, outbox
+        self.networks = Ways(
+            Ground(site.settings, site.writer.node, site.places, journal, rundir), site.vmm.name
+        )
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._reserve: asyncio.Task[None] | None = None
 
@@ -71,8 +77,14 @@ class Work:
         elif isinstance(effect, e.GiveUpReserve):
             if self._reserve is not None:
                 self._reserve.cancel()
+        elif isinstance(effect, e.Propagate):
+            self._task(f"propagate {effect.vm}", self._propagate(effect))
         elif isinstance(effect, e.Create):
             self._task(f"create {effect.vm}", self._create(effect))
+        elif isinstance(effect, e.Act):
+            self._task(f"{effect.verb} {effect.vm}", self._act(effect))
+        elif isinstance(effect, e.Context):
+            self._task("context", self._context(effect.data))
         elif isinstance(effect, e.Destroy):
             self._task(f"destroy {effect.vm}", self._destroy(effect))
         elif isinstance(effect, e.Restore):
@@ -111,6 +123,7 @@ class Work:
                 site.vmm.check()
                 entry = site.host.intent(site.settings.take_mib)
                 journal.intend("reserve", entry)
+                await self.networks.start()
                 kvm = await self._probe()
                 taken = await asyncio.wait_for(site.host.reserve(entry), limit_s)
         except asyncio.TimeoutError:
@@ -153,6 +166,19 @@ class Work:
         known = site.settings.kvm.get(site.writer.node)
         return await probe_kvm(site.vmm, site.settings.vmm_options, known, self._boot)
 
+    async def _propagate(self, effect: e.Propagate) -> None:
+        try:
+            image = dict(effect.data["image"])
+        except asyncio.CancelledError:
+            self._say(e.PropagateFailed(proc.now(), effect.vm, "given up"))
+            raise
+        except Exception as error:
+            late = f"its image was not here within {effect.limit_s:g} s"
+            cause = late if isinstance(error, asyncio.TimeoutError) else words(error)
+            self._say(e.PropagateFailed(proc.now(), effect.vm, cause))
+        else:
+            self._say(e.Propagated(proc.now(), effect.vm, image))
+
     async def _create(self, effect: e.Create) -> None:
         site, key = self._site, f"vm:{effect.vm}"
         try:
@@ -160,12 +186,8 @@ class Work:
             identity = site.vmm.intent(spec, self._rundir)
             self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
             console = self._rundir / f"console-{spec.id}.log"
-            handle = await asyncio.wait_for(
-                site.vmm.create(spec, self._rundir, console, self._on_vm), effect.limit_s
-            )
-            if key in self._journal.entries:
-                entry = {"vmm": site.vmm.name, "identity": dict(handle.identity)}
-                self._journal.intend(key, entry)
+            handle = await asyncio.wait_for(self._start(spec, console), effect.limit_s)
+            self._record(effect.vm, handle.identity)
         except Exception as error:
             with contextlib.suppress(OSError):
                 self._journal.settle(key)
@@ -174,13 +196,54 @@ class Work:
         else:
             self._say(e.Created(proc.now(), effect.vm))
 
+    async def _start(self, spec: VmSpec, console: Path) -> VmHandle:
+        """NICs first, then the VM; when that fails they are taken away again."""
+        spec = replace(spec, nics=await self.networks.attach(spec))
+        try:
+            return await self._site.vmm.create(spec, self._rundir, console, self._on_vm)
+        except BaseException:
+            await asyncio.shield(self.networks.detach(spec.id))
+            raise
+
+    def _record(self, vm: str, identity: Mapping[str, Any]) -> None:
+        """What the journal keeps of a VM, unless it was ended meanwhile."""
+        if f"vm:{vm}" in self._journal.entries:
+            entry = {"vmm": self._site.vmm.name, "identity": dict(identity)}
+            self._journal.intend(f"vm:{vm}", entry)
+
+    async def _act(self, effect: e.Act) -> None:
+        vmm = self._site.vmm
+        try:
+            act = vmm.act(effect.vm, effect.verb, effect.data)
+            data = await asyncio.wait_for(act, effect.limit_s)
+        except Exception as error:
+            late = f"not done within {effect.limit_s:g} s"
+            cause = late if isinstance(error, asyncio.TimeoutError) else words(error)
+            self._say(e.ActFailed(proc.now(), effect.vm, effect.verb, cause))
+        else:
+            self._say(e.Acted(proc.now(), effect.vm, effect.verb, data))
+        identity = vmm.identity(effect.vm)
+        if identity is not None:
+            self._record(effect.vm, identity)
+
+    async def _context(self, data: Mapping[str, Any]) -> None:
+        try:
+            peers = data.get("peers")
+            await self.networks.peers(peers if isinstance(peers, Mapping) else {})
+        except Exception as error:
+            self._say(e.Noted(proc.now(), "error", f"context: {words(error)}"))
+
     def _on_vm(self, event: VmEvent) -> None:
         self._say(e.VmSaid(proc.now(), event.vm, event.kind.value, event.text))
 
     async def _destroy(self, effect: e.Destroy) -> None:
+        for task, name in list(self._tasks.items()):
+            if name == f"propagate {effect.vm}":
+                task.cancel()
         try:
             limit = effect.grace_s + DESTROY_S
             await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
+            await asyncio.wait_for(self.networks.detach(effect.vm), DETACH_S)
             if not any(name == f"create {effect.vm}" for name in self._tasks.values()):
                 self._journal.settle(f"vm:{effect.vm}")
         except Exception as error:
@@ -194,6 +257,8 @@ class Work:
         try:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(site.vmm.close(), limit_s / 2)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.networks.close(), limit_s / 2)
             outcome = undo.undo(self._journal, site.places, self._boot, host_options(site.settings))
         except Exception as error:
             self._say(e.RestoreFailed(proc.now(), words(error), self._here()))

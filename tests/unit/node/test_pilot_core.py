@@ -112,11 +112,6 @@ def test_a_vm_is_not_created_twice_nor_while_leaving() -> None:
     assert "given back" in t.said("answer")[-1]["message"]
 
 
-def test_verbs_of_later_issues_are_refused() -> None:
-    t = Talk().ready().order(Verb.SUSPEND, vm="v1")
-    assert t.said("answer")[0]["code"] == 5
-
-
 def test_destroy_of_a_vm_that_never_was_is_proof_that_it_is_not_here() -> None:
     t = Talk().ready().order(Verb.DESTROY, vm="v9")
     assert t.said("answer")[0]["code"] == 4

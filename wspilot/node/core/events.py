@@ -61,6 +61,33 @@ class Ordered:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """So much (0..1) of a VM's image is on the node."""
+
+    now: float
+    vm: str
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """A VM's image is on the node and verified; `image` names its local files."""
+
+    now: float
+    vm: str
+    image: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PropagateFailed:
+    """Its image could not be brought here; no part of it is used."""
+
+    now: float
+    vm: str
+    cause: str
+
+
+@dataclass(frozen=True)
 class Created:
     """The VM's process runs and answers."""
 
@@ -85,6 +112,26 @@ class VmSaid:
     vm: str
     kind: str
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Acted:
+    """A verb was carried out on a VM."""
+
+    now: float
+    vm: str
+    verb: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ActFailed:
+    """A verb was not carried out; the VM is as it was, or has said otherwise itself."""
+
+    now: float
+    vm: str
+    verb: str
+    cause: str
 
 
 @dataclass(frozen=True)
@@ -158,9 +205,14 @@ Event = Union[
     Reserved,
     ReserveFailed,
     Ordered,
+    Progress,
+    Propagated,
+    PropagateFailed,
     Created,
     CreateFailed,
     VmSaid,
+    Acted,
+    ActFailed,
     Destroyed,
     DestroyFailed,
     Restored,
@@ -208,6 +260,32 @@ class GiveUpReserve:
 
 
 @dataclass(frozen=True)
+class Context:
+    """The picture of the workspace, or of the sister nodes, as the daemon now knows it."""
+
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Propagate:
+    """Bring a VM's image to this node and verify it, from a `create` command's data."""
+
+    vm: str
+    data: Mapping[str, Any]
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Act:
+    """Carry out a verb on a VM: start, stop, pause, resume, reboot, suspend, save."""
+
+    vm: str
+    verb: str
+    data: Mapping[str, Any]
+    limit_s: float
+
+
+@dataclass(frozen=True)
 class Create:
     """Journal the intent, then start a VM from a `create` command's data."""
 
@@ -239,4 +317,16 @@ class Finish:
     flush_s: float
 
 
-Effect = Union[Letter, Beat, Reserve, GiveUpReserve, Create, Destroy, Restore, Finish]
+Effect = Union[
+    Letter,
+    Beat,
+    Reserve,
+    GiveUpReserve,
+    Context,
+    Propagate,
+    Create,
+    Act,
+    Destroy,
+    Restore,
+    Finish,
+]

@@ -33,7 +33,7 @@ def deadline(state: State) -> float:
 
 
 def _all_up(state: State) -> bool:
-    coming = (VmState.PENDING, VmState.STARTING, VmState.BOOTING)
+    coming = (VmState.PENDING, VmState.PROPAGATING, VmState.STARTING, VmState.BOOTING)
     return not any(vm.state in coming for vm in state.vms.values())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from wspilot.messages import Kind
 from wspilot.model import Span
 from wspilot.node.core import events as e
-from wspilot.node.core import lease, orders, vms
+from wspilot.node.core import lease, orders, verbs, vms
 from wspilot.node.core.state import Phase, State
 from wspilot.node.core.turn import Turn
 from wspilot.node.values import replace
@@ -131,9 +131,14 @@ _HANDLERS: dict[type, Callable[[Turn, Any], None]] = {
     e.Reserved: _reserved,
     e.ReserveFailed: _reserve_failed,
     e.Ordered: orders.ordered,
+    e.Progress: _vm(vms.progress, "fraction"),
+    e.Propagated: _vm(vms.propagated, "image"),
+    e.PropagateFailed: _vm(vms.create_failed, "cause"),
     e.Created: _vm(vms.created),
     e.CreateFailed: _vm(vms.create_failed, "cause"),
     e.VmSaid: _vm(vms.said, "kind", "text"),
+    e.Acted: _vm(verbs.acted, "verb", "data"),
+    e.ActFailed: _vm(verbs.failed, "verb", "cause"),
     e.Destroyed: _vm(vms.destroyed),
     e.DestroyFailed: _vm(vms.destroy_failed, "cause"),
     e.Restored: lambda turn, event: lease.restored(turn, event.undone, event.here),

@@ -36,6 +36,11 @@ class Settings:
     repair: bool = False
     lrm: str = ""
     kvm: Mapping[str, Any] = field(default_factory=dict)  # node -> [boot id, verdict], if known
+    workspace: str = ""
+    workspace_key: str = ""  # hex; the same in all slots of a workspace
+    networks: Mapping[str, Any] = field(default_factory=dict)  # name -> what the node must know
+    images: Mapping[str, Any] = field(default_factory=dict)  # the node's cache: cache_mib
+    live: Mapping[str, Any] = field(default_factory=dict)  # the live channel; empty: none
 
     def hard_end(self, began: float) -> float:
         """When the undoing must begin at the latest; `began` is when the launcher did.
@@ -67,13 +72,16 @@ def read_settings(doc: Any) -> Settings:
 
 
 _KINDS: Mapping[str, Any] = {
-    **dict.fromkeys(("slot", "adapter", "vmm", "node_list", "node_python", "lrm"), str),
+    **dict.fromkeys(
+        ("slot", "adapter", "vmm", "node_list", "node_python", "lrm", "workspace", "workspace_key"),
+        str,
+    ),
     **dict.fromkeys(
         ("lease_s", "walltime_s", "grace_s", "stop_share", "heartbeat_s"), (int, float)
     ),
     **dict.fromkeys(("nodes", "take_mib"), int),
     **dict.fromkeys(("pack", "allow_root", "guardian", "repair"), bool),
-    **dict.fromkeys(("budget", "vmm_options", "kvm"), Mapping),
+    **dict.fromkeys(("budget", "vmm_options", "kvm", "networks", "images", "live"), Mapping),
     "start": list,
 }
 

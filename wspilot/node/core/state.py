@@ -41,13 +41,20 @@ class Vm:
     exists: bool = True  # False: nothing of it is left on the node
     unproven: bool = False
     boot_by: Optional[float] = None
+    been_up: bool = False  # once up, a slow boot is the user's affair
+    data: Mapping[str, Any] = field(default_factory=dict)  # its `create`, until it is begun
+    doing: str = ""  # the verb that is carried out now ...
+    order: str = ""  # ... the command that asked for it ...
+    before: Optional[VmState] = None  # ... and what the VM was then
+    context: Optional[bool] = None  # what the guest said of its context: ok, or an error
+    progress: Optional[float] = None
     cause: str = ""
     spans: tuple[Span, ...] = ()
     open: Optional[tuple[str, float]] = None  # the span that runs now, and since when
 
     def report(self) -> VmReport:
         """What the daemon is told: the whole state."""
-        return VmReport(self.id, self.state, self.cause, self.unproven, None, self.spans)
+        return VmReport(self.id, self.state, self.cause, self.unproven, self.progress, self.spans)
 
 
 @dataclass(frozen=True)

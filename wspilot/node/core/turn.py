@@ -54,7 +54,7 @@ class Turn:
         moved = state is not vm.state and state in VM_MOVES[vm.state]
         if moved:
             vm = self.next_span(vm, span)
-            change = {"boot_by": None, **change, "state": state}
+            change = {"boot_by": None, "progress": None, **change, "state": state}
         vm = replace(vm, **change)
         self.state = self.state.with_vm(vm)
         if moved:

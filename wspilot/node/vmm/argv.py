@@ -33,6 +33,7 @@ class Wiring:
     agent_fd: int
     disk: str = ""  # the overlay; empty: no disk
     sandbox: bool = True
+    memory_fd: int = -1  # open, with a suspended guest's state; -1: it boots
 
 
 def qemu_argv(spec: VmSpec, wiring: Wiring) -> list[str]:
@@ -64,8 +65,12 @@ def qemu_argv(spec: VmSpec, wiring: Wiring) -> list[str]:
         argv += ["-append", str(image.get("append", ""))]
     if wiring.disk:
         argv += _disk(wiring.disk, boot=not image.get("kernel"))
+    if spec.seed:
+        argv += _seed(spec.seed)
     for number, nic in enumerate(spec.nics):
         argv += _nic(number, nic)
+    if wiring.memory_fd >= 0:
+        argv += ["-incoming", f"fd:{wiring.memory_fd}"]
     return argv
 
 
@@ -137,10 +142,29 @@ def _disk(path: str, boot: bool) -> Sequence[str]:
     )
 
 
-def _nic(number: int, nic: Mapping[str, Any]) -> Sequence[str]:
-    """QEMU's own user network, closed to all sides until networks are built (section 7)."""
+def _seed(path: str) -> Sequence[str]:
+    """The disk that tells the guest who it is; found by its label, or by the serial `seed`."""
+    node = {
+        "node-name": "seed",
+        "driver": "raw",
+        "read-only": True,
+        "file": {"driver": "file", "filename": path},
+    }
     return (
-        *("-netdev", f"user,id=net{number},restrict=on"),
+        *("-blockdev", json.dumps(node, separators=(",", ":"))),
+        *("-device", "virtio-blk-pci,drive=seed,serial=seed"),
+    )
+
+
+def _nic(number: int, nic: Mapping[str, Any]) -> Sequence[str]:
+    """As its way of networking left it; one of an unknown way is closed to all sides."""
+    if nic.get("tap"):
+        tap = _comma(str(nic["tap"]))
+        netdevs = [f"tap,id=net{number},ifname={tap},script=no,downscript=no"]
+    else:
+        netdevs = list(nic.get("netdev") or [f"user,id=net{number},restrict=on"])
+    return (
+        *(word for one in netdevs for word in ("-netdev", one)),
         *("-device", f"virtio-net-pci,netdev=net{number},mac={nic['mac']},romfile="),
     )
 

@@ -19,6 +19,7 @@ from wspilot.text import clean
 
 MAX_CPUS = 1024
 MAX_MEMORY_MIB = 16 * 1024 * 1024
+MAX_DISK_MIB = 1024 * 1024 * 1024
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -40,7 +41,7 @@ class EventKind(str, Enum):
     STARTED = "started"  # the process runs and answers its VMM
     BOOTING = "booting"  # the guest's processors run
     READY = "ready"  # the guest is up, as `VmSpec.ready` understands it
-    SAID = "said"  # the guest said `WSPILOT ok TEXT`, or `ready` once more
+    SAID = "said"  # the guest said `WSPILOT ok TEXT`
     ERROR = "error"  # the guest said `WSPILOT error TEXT`, or the VMM reports a fault
     EXITED = "exited"  # the process is gone and reaped; the last event of a VM
 
@@ -61,6 +62,10 @@ class VmSpec:
     image: Mapping[str, Any]
     nics: tuple[Mapping[str, Any], ...] = ()
     ready: str = Ready.AGENT.value
+    disk_mib: int = 0
+    """At least so large is its disk; 0: as the image."""
+    seed: str = ""
+    """A small disk with its context, read-only; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,13 @@ class Vmm(Protocol):
         Never raises because the VM is gone already or was never here: destroy is idempotent.
         """
 
+    async def act(self, vm_id: str, verb: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Carry out `start`, `stop` (data: grace_s), `pause`, `resume`, `reboot` or `suspend`.
+
+        Returns when it is done. Raises WspilotError; then the VM is as it was, or ended.
+        A stopped or suspended VM has no process; its disk is kept until `destroy`.
+        """
+
     def identity(self, vm_id: str) -> Optional[Mapping[str, Any]]:
         """What `kill_stale` needs, for the undo journal; None when there is no such VM."""
 
@@ -149,6 +161,7 @@ def parse_spec(data: Mapping[str, Any]) -> VmSpec:
         image=dict(image),
         nics=tuple(_nic(vm, nic) for nic in nics),
         ready=str(ready),
+        disk_mib=_count(vm, data, "disk_mib", MAX_DISK_MIB) if data.get("disk_mib") else 0,
     )
 
 

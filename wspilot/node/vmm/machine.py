@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -33,6 +34,9 @@ from wspilot.text import clean
 GREETING_S = 20.0
 QMP_S = 1.0
 QUIT_S = 1.0
+ANSWER_S = 10.0  # of a command that a user waits for
+ARRIVE_S = 60.0
+POLL_S = 0.05
 REAP_S = 5.0
 OVERLAY_S = 20.0
 LAST_WORDS_S = 0.5
@@ -59,6 +63,8 @@ class Machine:
         self._voice = Voice()
         self._pattern = Pattern(str(spec.image.get("pattern") or DEFAULT_PATTERN))
         self._ready = False
+        self._paused = False
+        self._resting = False
         self._doomed = False
         self._why = ""
 
@@ -82,16 +88,19 @@ class Machine:
         overlay.chmod(0o600)
         return str(overlay)
 
-    def start(self, program: str, kvm: bool, sandbox: bool, disk: str, log: Path) -> None:
-        """Start the process. Blocks for the fork only."""
+    def start(
+        self, program: str, kvm: bool, sandbox: bool, disk: str, log: Path, memory: str = ""
+    ) -> None:
+        """Start the process, from `memory` where the guest was suspended. Blocks for the fork."""
         self._check_doom()
+        self._ready = bool(memory)
         self._log = BoundedLog(log)
         console, agent = Channel(self._on_console), Channel(self._on_agent)
         self._channels = [console, agent]
-        with _listen(Path(self.identity["qmp"])) as listener:
+        with _listen(Path(self.identity["qmp"])) as listener, _opened(memory) as fd:
             keep = [listener.fileno(), console.theirs.fileno(), agent.theirs.fileno()]
-            wiring = Wiring(program, kvm, keep[0], keep[1], keep[2], disk, sandbox)
-            self._child = spawn(qemu_argv(self._spec, wiring), keep)
+            wiring = Wiring(program, kvm, keep[0], keep[1], keep[2], disk, sandbox, fd)
+            self._child = spawn(qemu_argv(self._spec, wiring), [*keep, *([fd] if fd >= 0 else [])])
         for channel in self._channels:
             channel.theirs.close()
         self.identity.update(pid=self._child.pid, start=stale.start_time(self._child.pid))
@@ -129,6 +138,80 @@ class Machine:
         else:
             await self.end(0.0)
 
+    async def pause(self) -> None:
+        """The guest's processors stand still. Raises WspilotError."""
+        await self._do("stop")
+        self._paused = True
+
+    async def resume(self) -> None:
+        """They run again. Raises WspilotError."""
+        await self._do("cont")
+        self._paused = False
+
+    async def arrive(self, limit_s: float = ARRIVE_S) -> None:
+        """A suspended guest's state has been read; it goes on. Raises WspilotError."""
+        await self._until("query-status", ("paused", "postmigrate", "running"), limit_s)
+        await self._do("cont")
+
+    async def write_memory(self, path: Path, limit_s: float) -> None:
+        """The guest stops, its state goes into `path` (0600). Raises WspilotError; then it goes on.
+
+        Through a descriptor: QEMU's sandbox may start no `cat`, and 7.2 knows no `file:`.
+        """
+        was_paused, client = self._paused, self._qmp
+        if client is None:
+            raise WspilotError(f"{self._what()}: it does not run")
+        await self.pause()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(path, flags, 0o600)
+            try:
+                client.send_fd_scm(fd)
+                await self._do("getfd", {"fdname": "memory"})
+            finally:
+                os.close(fd)
+            await self._do("migrate-set-parameters", {"max-bandwidth": 1 << 40})
+            await self._do("migrate", {"uri": "fd:memory"})
+            await self._until("query-migrate", ("completed",), limit_s)
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            if not was_paused:
+                await asyncio.shield(self.resume())
+            if isinstance(error, OSError):
+                raise WspilotError(f"{self._what()}: {path} cannot be written: {error}") from error
+            raise
+
+    async def _do(self, command: str, arguments: Mapping[str, Any] = {}) -> Any:
+        """One QMP command, in words when it fails. Raises WspilotError."""
+        if self._qmp is None or self.over.is_set():
+            raise WspilotError(f"{self._what()}: it does not run")
+        try:
+            return await asyncio.wait_for(self._qmp.execute(command, dict(arguments)), ANSWER_S)
+        except asyncio.TimeoutError:
+            raise TimedOut(f"{self._what()}: QEMU did not answer {command}") from None
+        except QMP_FAULTS as error:
+            raise WspilotError(f"{self._what()}: {command}: {clean(str(error), 300)}") from error
+
+    async def _until(self, query: str, states: tuple[str, ...], limit_s: float) -> None:
+        """Ask until QEMU is in one of `states`. Raises WspilotError, TimedOut."""
+        end = time.monotonic() + limit_s
+        while True:
+            said = await self._do(query)
+            status = str(_field(said, "status"))
+            if status in states:
+                return
+            if status in ("failed", "cancelled", "internal-error"):
+                why = clean(str(_field(said, "error-desc") or status), 300)
+                raise WspilotError(f"{self._what()}: {query[6:]} failed: {why}")
+            if time.monotonic() > end:
+                raise TimedOut(f"{self._what()}: {query[6:]} is {status} after {limit_s:g} s")
+            await asyncio.sleep(POLL_S)
+
+    def rest(self) -> None:
+        """From now on its end is a stop: files stay, and nobody is told that it ended."""
+        self._resting = True
+
     async def end(self, grace_s: float) -> None:
         """Powerdown (with grace, and only a guest that is up), quit, SIGKILL; returns when over.
 
@@ -151,6 +234,8 @@ class Machine:
 
     async def _end_gently(self, child: Child, grace_s: float) -> bool:
         up = self._ready and grace_s > 0
+        if up and self._paused and await self._ask("cont"):
+            self._paused = False
         if up and await self._ask("system_powerdown") and await child.wait(grace_s):
             return True
         return await self._ask("quit") and await child.wait(QUIT_S)
@@ -194,10 +279,10 @@ class Machine:
                 self._log.write(f"\r\n[org.wspilot.0] {word} {text}\r\n".encode())
             if word == "error":
                 self._say(EventKind.ERROR, text)
-            elif word == "ready" and self._spec.ready == Ready.AGENT.value and not self._ready:
-                self._is_ready(text)
-            else:
+            elif word == "ok":
                 self._say(EventKind.SAID, text)
+            elif self._spec.ready == Ready.AGENT.value and not self._ready:
+                self._is_ready(text)
 
     def _is_ready(self, text: str) -> None:
         self._ready = True
@@ -231,12 +316,13 @@ class Machine:
             channel.close()
         if self._log is not None:
             self._log.close()
-        for name in (self.identity["qmp"], *self.identity["files"]):
+        files = () if self._resting else self.identity["files"]
+        for name in (self.identity["qmp"], *files):
             with contextlib.suppress(OSError):
                 Path(name).unlink()
         self._ended()
         try:
-            if self._child is not None:
+            if self._child is not None and not self._resting:
                 self._say(EventKind.EXITED, self._exit_text(), self._child.returncode)
         finally:
             self.over.set()
@@ -275,6 +361,17 @@ def _listen(path: Path) -> Any:
         path.chmod(0o600)
         listener.listen(2)
         yield listener
+
+
+@contextlib.contextmanager
+def _opened(memory: str) -> Iterator[int]:
+    """A suspended guest's state, open for reading; -1: there is none."""
+    fd = os.open(memory, os.O_RDONLY | os.O_CLOEXEC) if memory else -1
+    try:
+        yield fd
+    finally:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _field(data: object, key: str) -> Any:

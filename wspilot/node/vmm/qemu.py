@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -21,7 +22,9 @@ from wspilot.node.vmm import stale
 from wspilot.node.vmm.argv import TB_MIB, check_image, socket_path
 from wspilot.node.vmm.base import Emit, VmHandle, VmSpec
 from wspilot.node.vmm.machine import Machine
+from wspilot.text import clean
 
+SUSPEND_S = 300.0  # for a guest's memory to be written; the command's own limit may be shorter
 PACKAGES = ("qemu-system-x86", "qemu-utils")  # Debian's names
 PROGRAMS = ("qemu-system-x86_64", "qemu-kvm")
 PLACES = "/usr/bin:/usr/local/bin:/usr/libexec:/opt/qemu/bin"  # a job's PATH may lack any of them
@@ -37,6 +40,7 @@ class Qemu:
         self.kvm = kvm
         self._sandbox = sandbox
         self._vms: dict[str, Machine] = {}
+        self._kept: dict[str, Kept] = {}  # what a VM is started from again
 
     def overhead_mib(self, spec: VmSpec) -> int:
         """MiB beside the guest's memory; see `overhead_mib` below."""
@@ -51,6 +55,7 @@ class Qemu:
         """What the journal keeps before the start: found again by its uuid."""
         qmp, disk = socket_path(rundir, spec.id), rundir / f"{spec.id}.qcow2"
         files = [str(disk)] if spec.image.get("disk") else []
+        files += [spec.seed] if spec.seed else []
         return {"uuid": spec.uuid, "pid": None, "start": None, "qmp": str(qmp), "files": files}
 
     async def create(self, spec: VmSpec, rundir: Path, log: Path, emit: Emit) -> VmHandle:
@@ -58,42 +63,129 @@ class Qemu:
         if spec.id in self._vms:
             raise WspilotError(f"VM {spec.name} ({spec.id}) exists on this node already")
         check_image(spec)
-        identity = dict(self.intent(spec, rundir))
-        vm = Machine(spec, identity, emit, lambda: self._forget(spec.id))
-        self._vms[spec.id] = vm
+        kept = Kept(spec, dict(self.intent(spec, rundir)), emit, log)
+        vm = self._machine(kept)
         try:
-            disk = await vm.make_disk(program("qemu-img", ("qemu-img",)))
-            vm.start(program("QEMU", PROGRAMS), self.kvm, self._sandbox, disk, log)
-            await vm.greet()
+            kept = replace(kept, disk=await vm.make_disk(program("qemu-img", ("qemu-img",))))
+            await self._boot(vm, kept)
         except BaseException as error:
             # Shielded: a cancelled create must still leave nothing.
             await asyncio.shield(vm.give_up())
-            if isinstance(error, OSError):
-                raise WspilotError(f"VM {spec.name} cannot be started: {error}") from error
-            raise
+            raise _as_words(spec, error) from error
+        self._kept[spec.id] = kept
         return VmHandle(spec.id, dict(vm.identity))
+
+    async def act(self, vm_id: str, verb: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `Vmm.act`."""
+        kept, vm = self._kept.get(vm_id), self._vms.get(vm_id)
+        if kept is None:
+            raise WspilotError(f"VM {vm_id} is not on this node")
+        grace = data.get("grace_s")
+        grace_s = float(grace) if isinstance(grace, (int, float)) else 0.0
+        if verb == "start" or (verb == "resume" and vm is None):
+            await self._again(kept)
+        elif vm is None:
+            raise WspilotError(f"VM {kept.spec.name} does not run")
+        elif verb == "pause":
+            await vm.pause()
+        elif verb == "resume":
+            await vm.resume()
+        elif verb == "suspend":
+            await self._suspend(vm, kept)
+        elif verb in ("stop", "reboot"):
+            vm.rest()
+            await vm.end(grace_s)
+            if verb == "reboot":
+                await self._again(kept)
+        else:
+            raise WspilotError(f"VMM qemu cannot {clean(verb, 40)} a VM")
+        return {}
+
+    async def _suspend(self, vm: Machine, kept: Kept) -> None:
+        memory = Path(f"{kept.identity['qmp']}.memory")
+        kept = replace(kept, memory=str(memory))
+        kept.identity["files"] = [*kept.files(), str(memory)]
+        vm.identity["files"] = kept.identity["files"]
+        await vm.write_memory(memory, SUSPEND_S)
+        self._kept[kept.spec.id] = kept
+        vm.rest()
+        await vm.end(0.0)
+
+    async def _again(self, kept: Kept) -> None:
+        """Start a VM that rests, from its disk or its memory. Raises WspilotError: it rests on."""
+        vm = self._machine(kept)
+        try:
+            await self._boot(vm, kept)
+            if kept.memory:
+                await vm.arrive()
+        except BaseException as error:
+            vm.rest()
+            await asyncio.shield(vm.give_up())
+            raise _as_words(kept.spec, error) from error
+        if kept.memory:
+            Path(kept.memory).unlink(missing_ok=True)
+            self._kept[kept.spec.id] = replace(kept, memory="")
+
+    def _machine(self, kept: Kept) -> Machine:
+        identity = {**kept.identity, "pid": None, "start": None}
+        vm = Machine(kept.spec, identity, kept.emit, lambda: self._forget(kept.spec.id, vm))
+        self._vms[kept.spec.id] = vm
+        return vm
+
+    async def _boot(self, vm: Machine, kept: Kept) -> None:
+        qemu = program("QEMU", PROGRAMS)
+        vm.start(qemu, self.kvm, self._sandbox, kept.disk, kept.log, kept.memory)
+        await vm.greet()
 
     async def destroy(self, vm_id: str, grace_s: float) -> None:
         """See `Vmm.destroy`. Raises TimedOut when the kernel does not let the process die."""
         vm = self._vms.get(vm_id)
         if vm is not None:
             await vm.end(grace_s)
+        kept = self._kept.pop(vm_id, None)
+        for name in kept.files() if kept is not None else ():
+            Path(name).unlink(missing_ok=True)
 
     def identity(self, vm_id: str) -> Optional[Mapping[str, Any]]:
         """See `Vmm.identity`."""
-        vm = self._vms.get(vm_id)
-        return None if vm is None else dict(vm.identity)
+        vm, kept = self._vms.get(vm_id), self._kept.get(vm_id)
+        if vm is None:
+            return None if kept is None else dict(kept.identity)
+        return dict(vm.identity)
 
     def kill_stale(self, identity: Mapping[str, Any]) -> bool:
         """See `stale.kill_stale`."""
         return stale.kill_stale(identity)
 
-    def _forget(self, vm_id: str) -> None:
-        self._vms.pop(vm_id, None)
+    def _forget(self, vm_id: str, vm: Machine) -> None:
+        if self._vms.get(vm_id) is vm:
+            del self._vms[vm_id]
 
     async def close(self) -> None:
         """Destroy all VMs at once, without grace."""
-        await asyncio.gather(*(vm.end(0.0) for vm in list(self._vms.values())))
+        await asyncio.gather(*(self.destroy(id, 0.0) for id in {*self._vms, *self._kept}))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a VM is started from again: after a stop its disk, after a suspend its memory too."""
+
+    spec: VmSpec
+    identity: dict[str, Any]
+    emit: Emit
+    log: Path
+    disk: str = ""
+    memory: str = ""
+
+    def files(self) -> list[str]:
+        """Everything of it that must go at the end."""
+        return list(self.identity["files"])
+
+
+def _as_words(spec: VmSpec, error: BaseException) -> BaseException:
+    if isinstance(error, OSError):
+        return WspilotError(f"VM {spec.name} cannot be started: {error}")
+    return error
 
 
 def overhead_mib(spec: VmSpec, kvm: bool) -> int:

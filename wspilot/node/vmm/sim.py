@@ -110,6 +110,21 @@ class Sim:
         if vm_id in self._guests:
             self._gone(guest, "destroyed")
 
+    async def act(self, vm_id: str, verb: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """See `Vmm`. What is started or rebooted boots again; `fail.NAME.VERB` (a text) raises."""
+        guest = self._guests.get(vm_id)
+        if guest is None or guest.life is None:
+            raise WspilotError(f"VM {vm_id} is not on this node")
+        await asyncio.sleep(self._stop_s)
+        if guest.faults.get(verb):
+            raise WspilotError(f"VM {guest.spec.name}: {guest.faults[verb]}")
+        if verb in ("stop", "reboot"):
+            guest.life.cancel()
+        if verb in ("start", "reboot"):
+            self._say(guest, EventKind.BOOTING)
+            guest.life = asyncio.ensure_future(self._live(guest))
+        return {}
+
     def identity(self, vm_id: str) -> Optional[Mapping[str, Any]]:
         """See `Vmm`."""
         guest = self._guests.get(vm_id)

@@ -1,0 +1,113 @@
+"""What users ask of a living VM: start, stop, pause, resume, reboot, suspend, save.
+
+One at a time a VM. A verb is answered when it is done, so that whoever asked learns why not; asking
+for what is so already is done at once. A VM whose end is asked for obeys nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wspilot.errors import Code
+from wspilot.messages import Order, Verb
+from wspilot.model import VmState
+from wspilot.node.core.answers import answer, seconds
+from wspilot.node.core.events import Act
+from wspilot.node.core.state import Phase, Vm
+from wspilot.node.core.turn import Turn
+from wspilot.node.core.vms import booting, fail
+from wspilot.node.values import dataclass
+from wspilot.text import clean
+
+V = VmState
+ACT_S = 60.0  # beyond a guest's grace: a VMM that has not obeyed by then never will
+SAVE_S = 3600.0  # a disk may be large; the lease's end comes first anyhow
+
+
+@dataclass(frozen=True)
+class Rule:
+    """From which states a verb leads, through which, to which; `None` keeps the state."""
+
+    begins: frozenset[VmState]
+    during: Any = None
+    ends: Any = None
+
+
+RULES: Mapping[Verb, Rule] = {
+    Verb.PAUSE: Rule(frozenset({V.RUNNING}), V.PAUSING, V.PAUSED),
+    Verb.RESUME: Rule(frozenset({V.PAUSED, V.SUSPENDED}), V.RESUMING, V.RUNNING),
+    Verb.SUSPEND: Rule(frozenset({V.RUNNING, V.PAUSED}), V.SUSPENDING, V.SUSPENDED),
+    Verb.STOP: Rule(frozenset({V.RUNNING, V.PAUSED, V.BOOTING}), V.STOPPING, V.STOPPED),
+    Verb.START: Rule(frozenset({V.STOPPED}), V.STARTING, V.BOOTING),
+    Verb.REBOOT: Rule(frozenset({V.RUNNING, V.BOOTING}), V.REBOOTING, V.BOOTING),
+    Verb.SAVE: Rule(frozenset({V.RUNNING, V.PAUSED, V.STOPPED})),
+}
+# Asking for what is so already, by the state that says so.
+_SO = {Verb.PAUSE: V.PAUSED, Verb.RESUME: V.RUNNING, Verb.SUSPEND: V.SUSPENDED,
+       Verb.STOP: V.STOPPED, Verb.START: V.RUNNING}  # fmt: skip
+
+
+def ordered(turn: Turn, order: Order, seen: float) -> None:
+    """A verb has come: begun, or refused in words."""
+    vm = turn.state.vms.get(str(order.data.get("vm")))
+    if vm is None:
+        answer(turn, order.id, Code.NOT_FOUND, "no such VM here")
+        return
+    rule, verb = RULES[order.kind], order.kind.value
+    if turn.state.phase is not Phase.READY or vm.wanted == "gone":
+        answer(turn, order.id, Code.REFUSED, "it is being ended")
+    elif vm.doing:
+        answer(turn, order.id, Code.REFUSED, f"it is busy: {vm.doing}")
+    elif vm.state is _SO.get(order.kind):
+        answer(turn, order.id)
+    elif vm.state not in rule.begins:
+        fits = " or ".join(sorted(state.value for state in rule.begins))
+        text = f"it is {vm.state.value}; {verb} needs a VM that is {fits}"
+        answer(turn, order.id, Code.REFUSED, text)
+    else:
+        _begin(turn, vm, order, rule)
+
+
+def _begin(turn: Turn, vm: Vm, order: Order, rule: Rule) -> None:
+    verb = order.kind.value
+    vm = turn.put(vm, doing=verb, order=order.id, before=vm.state, cause="")
+    if rule.during is not None:
+        turn.move(vm, rule.during, verb)
+    limit = SAVE_S if order.kind is Verb.SAVE else ACT_S
+    limit = min(limit + (seconds(order, "grace_s") or 0.0), max(1.0, _left(turn)))
+    turn.do(Act(vm.id, verb, order.data, limit))
+
+
+def _left(turn: Turn) -> float:
+    """Until the hard end; nothing may take longer."""
+    return turn.state.hard_end() - turn.now
+
+
+def acted(turn: Turn, vm: Vm, verb: str, data: Mapping[str, Any]) -> None:
+    """Done."""
+    if vm.doing != verb:
+        return
+    answer(turn, vm.order, data=data)
+    vm = turn.put(vm, doing="", order="")
+    rule = RULES[Verb(verb)]
+    if vm.wanted == "gone" or rule.ends is None:
+        return
+    if rule.ends is V.BOOTING:
+        booting(turn, vm)
+    else:
+        turn.move(vm, rule.ends)
+
+
+def failed(turn: Turn, vm: Vm, verb: str, cause: str) -> None:
+    """Not done: the VMM has put the VM back to what it was, or says itself what became of it."""
+    if vm.doing != verb:
+        return
+    answer(turn, vm.order, Code.FAILED, clean(cause, 500))
+    vm = turn.put(vm, doing="", order="")
+    if vm.wanted == "gone" or vm.state is not RULES[Verb(verb)].during:
+        return
+    if verb in (Verb.STOP.value, Verb.REBOOT.value):  # a process that does not die is no guest
+        fail(turn, vm, f"{verb}: {cause}")
+    elif vm.before is not None:
+        turn.move(vm, vm.before)
