@@ -11,6 +11,7 @@ What `data` holds, by kind (times are RFC 3339 UTC, memory is MiB):
 | `started` | boot_id, host, cpus, memory_mib, kvm_device, guardian, uid, python, age_s, clock |
 | `reserved` | taken_mib, kvm (true, false, null: not probed), undone, neighbours, node_clean |
 | `vm`, `progress` | the VM's whole state: `VmReport.to_data` |
+| `context` | vm, ok, text: the guest's one word on its context |
 | `answer` | re, ok, code, message, data |
 | `preempted` | cause |
 | `killed` | vms (ids this node destroyed on its own), cause |
@@ -26,7 +27,8 @@ or guardians were seen alive there. Both together prove the return of what earli
 
 And of commands: `create` VmSpec as the pilot's VMM takes it; `destroy` {vm, grace_s};
 `start, stop, pause, resume, reboot, suspend, save` {vm, ...}; `release` {cause}; `lease` {seconds};
-`ping` {}; `context` {vm, files}.
+`ping` {}; `context` {part, parts, members, keys, peers}: the workspace's picture, or with part -1
+only where its nodes are (`daemon/core/picture.py`).
 """
 
 from __future__ import annotations

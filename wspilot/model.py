@@ -271,6 +271,10 @@ class Vm:
     seen: float = 0.0  # when its state was last observed
     seen_by: str = ""  # and by whom: pilot8, guardian8, lrm, daemon
     progress: Optional[float] = None  # 0..1 in its phase, where that is known
+    doing: str = ""  # the verb that was asked for and is not answered yet
+    refused: str = ""  # why the last one was not done
+    context: str = ""  # ok, error, late, waits (for the guest's word); empty: none is expected
+    said: str = ""  # the guest's word on its context
     nics: tuple[Nic, ...] = ()
     spans: tuple[Span, ...] = ()
 

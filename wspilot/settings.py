@@ -69,11 +69,13 @@ class Network:
         prefix = ipaddress.ip_network(self.cidr).prefixlen
         return {
             "way": self.way,
+            "cidr": self.cidr,
             "prefix": prefix,
             "gateway": self.gateway,
             "dns": list(self.dns),
             "restrict": self.restrict,
             "bridge": self.bridge,
+            "deny": list(self.deny),
         }
 
 

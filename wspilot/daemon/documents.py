@@ -149,7 +149,8 @@ def _vm(vm: Vm) -> Doc:
         "unproven": vm.unproven, "progress": vm.progress, "cpus": vm.cpus,
         "memory_mib": vm.memory_mib, "nics": [asdict(nic) for nic in vm.nics],
         "spans": [_span(span) for span in vm.spans], "seen": _time(vm.seen), "seen_by": vm.seen_by,
-        "held": vm.held, "proof": _proof(vm.proof),
+        "held": vm.held, "proof": _proof(vm.proof), "doing": vm.doing, "refused": vm.refused,
+        "context": vm.context, "said": vm.said,
     }  # fmt: skip
 
 

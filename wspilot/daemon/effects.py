@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wspilot.daemon import slotfiles
+from wspilot.daemon.core import picture
 from wspilot.daemon.core.events import (
     Cancel,
     Cancelled,
@@ -113,6 +114,8 @@ class Effects:
         data = dict(record.data)
         if record.kind == Verb.CREATE.value:
             data = self._create_data(data, images)
+        elif record.kind == Verb.CONTEXT.value:
+            data = self._picture(data)
         order = Order(
             record.slot,
             record.node,
@@ -141,6 +144,12 @@ class Effects:
             network = site.networks.get(nic["network"])
             nics.append({**nic, **(network.spec() if network else {})})
         return {**data, "nics": nics}
+
+    def _picture(self, data: dict[str, Any]) -> dict[str, Any]:
+        """A part of the workspace's picture, as it is now."""
+        books = self._service.books
+        ws = books.workspace(str(data.get("workspace")))
+        return picture.part(books, ws, int(data["part"]), {}) if ws is not None else {}
 
     # -- the batch system
 

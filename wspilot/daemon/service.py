@@ -363,6 +363,7 @@ def rules_of(site: Site) -> core.Rules:
         boot_s=budget.boot_s,
         stop_s=budget.stop_s,
         restore_s=budget.restore_s,
+        slack_s=budget.slack_s,
         gather_s=budget.gather_s,
         max_jobs=site.max_jobs,
         keep_s=site.keep_s,

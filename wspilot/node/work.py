@@ -30,6 +30,7 @@ from wspilot.text import clean
 
 UNDO_S = 20.0  # beyond the restore budget: 3 s for each journal that somebody left stuck
 OUTBOX_S = 5.0  # for the outbox to reach the spool, before a repair job says its last word
+PEERS = -1  # a `context` that only says where the sister nodes are
 DETACH_S = 20.0  # the root helper included
 DESTROY_S = 30.0  # beyond the grace: a VMM that has not answered by then never will
 
@@ -63,6 +64,7 @@ class Work:
     ) -> None:
         self._site, self._journal, self._rundir, self._boot = site, journal, rundir, boot_id
         self._say, self._outbox = say, outbox
+        self._picture: dict[str, Mapping[str, Any]] = {}  # parts of the workspace's picture
         self.networks = Ways(
             Ground(site.settings, site.writer.node, site.places, journal, rundir), site.vmm.name
         )
@@ -228,8 +230,11 @@ class Work:
 
     async def _context(self, data: Mapping[str, Any]) -> None:
         try:
-            peers = data.get("peers")
-            await self.networks.peers(peers if isinstance(peers, Mapping) else {})
+            if data.get("part") != PEERS:
+                self._picture[str(data.get("part"))] = data
+            if data.get("part") in (PEERS, 0):
+                peers = data.get("peers")
+                await self.networks.peers(peers if isinstance(peers, Mapping) else {})
         except Exception as error:
             self._say(e.Noted(proc.now(), "error", f"context: {words(error)}"))
 

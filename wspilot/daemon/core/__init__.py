@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from wspilot.daemon.core import endings, leases, pilots, repairs, silence, slots
+from wspilot.daemon.core import acting, endings, leases, pilots, repairs, silence, slots
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import (
+    Act,
     Cancel,
     Cancelled,
     Claim,
@@ -20,6 +21,7 @@ from wspilot.daemon.core.events import (
     Destroy,
     Effect,
     Event,
+    Extend,
     Forget,
     Heard,
     Listened,
@@ -80,6 +82,10 @@ def _apply(turn: Turn, event: Event) -> bool:
         leases.deploy(turn, event)
     elif isinstance(event, Destroy):
         leases.destroy(turn, event)
+    elif isinstance(event, Act):
+        acting.act(turn, event)
+    elif isinstance(event, Extend):
+        acting.extend(turn, event)
     elif isinstance(event, Forget):
         leases.forget(turn, event)
     elif isinstance(event, Repair):

@@ -7,13 +7,14 @@ done" (DESIGN.md section 4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Union
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Union
 
 from wspilot.daemon.lrm.base import Answer, Listing
 from wspilot.daemon.policy import SlotPlan
 from wspilot.ensemble import Request
-from wspilot.messages import Notification
+from wspilot.messages import Notification, Verb
 from wspilot.model import Nic
 
 # -- events
@@ -40,6 +41,23 @@ class Destroy:
     workspaces: tuple[str, ...] = ()
     vms: tuple[str, ...] = ()
     abandon: bool = False
+
+
+@dataclass(frozen=True)
+class Act:
+    """Carry out a verb on VMs: start, stop, pause, resume, reboot, suspend, save."""
+
+    verb: Verb
+    vms: tuple[str, ...]
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Extend:
+    """An active lease lasts `by_s` seconds longer; the caller has looked that it may."""
+
+    workspace: str
+    by_s: float
 
 
 @dataclass(frozen=True)
@@ -129,6 +147,8 @@ class Tick:
 Event = Union[
     Deploy,
     Destroy,
+    Act,
+    Extend,
     Forget,
     Repair,
     Submitted,

@@ -13,7 +13,12 @@ from wspilot.model import PendingOrder, PilotRecord, Slot
 
 
 def send(
-    turn: Turn, pilot: PilotRecord, verb: Verb, data: Mapping[str, Any], vm: str = ""
+    turn: Turn,
+    pilot: PilotRecord,
+    verb: Verb,
+    data: Mapping[str, Any],
+    vm: str = "",
+    ttl_s: float | None = None,
 ) -> PendingOrder:
     """Put a command on the books and ask for its file."""
     pilot = turn.books.pilot(pilot.id) or pilot
@@ -28,7 +33,7 @@ def send(
         seq=seq,
         ns=int(turn.now * 1e9),
         kind=verb.value,
-        ttl_s=turn.rules.order_ttl_s,
+        ttl_s=turn.rules.order_ttl_s if ttl_s is None else ttl_s,
         issued=turn.now,
         vm=vm,
         data=data,

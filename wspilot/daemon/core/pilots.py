@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from wspilot.daemon.core import endings, nodes, rounds
+from wspilot.daemon.core import acting, endings, nodes, picture, rounds
 from wspilot.daemon.core.nodes import SPOKEN, better_skew, number
 from wspilot.daemon.core.orders import send_release, withdraw
 from wspilot.daemon.core.silence import alive
@@ -188,6 +188,9 @@ def _started(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> 
     turn.books.put(pilot)
     _settle(turn, nodes.rebooted(turn, slot, pilot.node, pilot.boot_id))
     nodes.facts(turn, pilot, note)
+    ws = turn.books.workspace(slot.workspace)
+    if ws is not None and slot.wanted == "held":
+        picture.tell_sisters(turn, ws, pilot)
 
 
 def _closed(span: Span, end: float) -> Span:
@@ -237,9 +240,11 @@ def _answer(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> N
     if order is None or order.pilot != pilot.id:
         return
     withdraw(turn, order)
-    if note.data.get("ok"):
-        return
+    ok = bool(note.data.get("ok"))
     text = clean(str(note.data.get("message", "")), 500)
+    acting.answered(turn, order, "" if ok else text or "refused", note.data.get("data"))
+    if ok:
+        return
     turn.note(
         "warning",
         "vm",
@@ -388,8 +393,22 @@ def _spans(data: Mapping[str, Any]) -> tuple[Span, ...]:
     return tuple(filter(_possible, found))
 
 
-def _nothing(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    """Words for a later capability (`context`)."""
+def _context(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
+    """A guest's one word on its context."""
+    vm = turn.books.vm(str(note.data.get("vm", "")))
+    if vm is None or vm.pilot != pilot.id or vm.context in ("ok", "error"):
+        return
+    ok, said = note.data.get("ok") is True, clean(str(note.data.get("text", "")), 400)
+    turn.vm(vm, vm.state, pilot.id[:8], context="ok" if ok else "error", said=said)
+    turn.note(
+        "info" if ok else "warning",
+        "vm",
+        f"{vm.name} says {'ok' if ok else 'error'}: {said}",
+        workspace=vm.workspace,
+        slot=slot.id,
+        vm=vm.id,
+        node=pilot.node,
+    )
 
 
 _HANDLERS: Mapping[Kind, Handler] = {
@@ -404,5 +423,5 @@ _HANDLERS: Mapping[Kind, Handler] = {
     Kind.RELEASED: _last_word,
     Kind.FAILED: _last_word,
     Kind.LOG: _log,
-    Kind.CONTEXT: _nothing,
+    Kind.CONTEXT: _context,
 }

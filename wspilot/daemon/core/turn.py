@@ -43,6 +43,7 @@ class Rules:
     boot_s: float = 120
     stop_s: float = 15
     restore_s: float = 5
+    slack_s: float = 60
     gather_s: float = 600
     rounds: int = 3  # how often slots of a workspace may be given back and asked for again
     again_s: tuple[float, ...] = (30, 120, 300)  # ... and after which time
@@ -137,6 +138,8 @@ class Turn:
         if moved:
             if state in (VmState.FAILED, VmState.UNKNOWN):
                 change.setdefault("phase", vm.state.value)
+            if vm.doing and state in (VmState.FAILED, VmState.TERMINATED):
+                change |= {"doing": "", "refused": f"{vm.doing}: it is {state.value}"}
             change = {"since": self.now, "waits_for": "", "progress": None, **change}
             change["state"] = state
         new = replace(vm, **change, seen=self.now, seen_by=by)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wspilot.daemon.core import picture
 from wspilot.daemon.core.orders import send
 from wspilot.daemon.core.turn import Turn
 from wspilot.messages import Verb
@@ -44,6 +45,8 @@ def _fill(turn: Turn, ws: Workspace, slot: Slot) -> None:
         if pilot.state != "ready":
             continue
         here = sum(1 for id in slot.vms if (vm := turn.books.vm(id)) and vm.pilot == pilot.id)
+        if waiting and not here:
+            picture.send_all(turn, ws, pilot)
         for vm in waiting[: max(0, each - here)]:
             _create(turn, ws, pilot, vm)
             waiting.remove(vm)
@@ -51,6 +54,7 @@ def _fill(turn: Turn, ws: Workspace, slot: Slot) -> None:
 
 def _create(turn: Turn, ws: Workspace, pilot: PilotRecord, vm: Vm) -> None:
     group = next(group for group in ws.groups if group.name == vm.group)
+    waits = "waits" if group.provides or group.requires else ""
     turn.vm(
         vm,
         vm.state,
@@ -59,6 +63,7 @@ def _create(turn: Turn, ws: Workspace, pilot: PilotRecord, vm: Vm) -> None:
         node=pilot.node,
         created=True,
         waits_for=f"{pilot.node} to begin",
+        context=waits,
         spans=(Span("invoke", turn.now, None, "receipt"),),
     )
     data = {
@@ -71,6 +76,8 @@ def _create(turn: Turn, ws: Workspace, pilot: PilotRecord, vm: Vm) -> None:
         "ready": group.ready,
         "nics": [{"network": nic.network, "mac": nic.mac, "ip": nic.ip} for nic in vm.nics],
         "boot_s": turn.rules.boot_s,
+        "disk_mib": group.disk_mib,
+        "host": picture.host_name(vm),
     }
     send(turn, pilot, Verb.CREATE, data, vm.id)
 
