@@ -29,24 +29,24 @@ def ws(
 
 
 def test_an_id_is_meant_before_a_name_that_looks_like_it() -> None:
-    found, _ = api(ws("aaaa1111", "one"), ws("bbbb2222", "aaaa1111"))._find("aaaa1111")
+    found, _ = api(ws("aaaa1111", "one"), ws("bbbb2222", "aaaa1111"))._requests.find("aaaa1111")
     assert found.name == "one"
 
 
 def test_a_name_that_also_fits_ended_ones_means_the_living_or_the_newest() -> None:
     ended = WorkspaceState.ENDED
     old, new, living = ws("a" * 8, "x", 1, ended), ws("b" * 8, "x", 2, ended), ws("c" * 8, "x", 0)
-    assert api(old, new)._find("x")[0] is new
-    assert api(old, new, living)._find("x")[0] is living
+    assert api(old, new)._requests.find("x")[0] is new
+    assert api(old, new, living)._requests.find("x")[0] is living
 
 
 def test_a_unique_prefix_is_enough_and_another_is_not() -> None:
     two = api(ws("abcd1111", "one"), ws("abce2222", "two"))
-    assert two._find("abcd")[0].name == "one"
+    assert two._requests.find("abcd")[0].name == "one"
     with pytest.raises(NotFound, match="fits 2"):
-        two._find("abc")
+        two._requests.find("abc")
     with pytest.raises(NotFound, match="no workspace"):
-        two._find("zzz")
+        two._requests.find("zzz")
 
 
 def test_a_word_of_a_megabyte_is_compared_in_no_time() -> None:

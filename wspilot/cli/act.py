@@ -106,6 +106,47 @@ def destroy(args: Args) -> int:
     return emit(args, doc, "\n".join(lines) or "nothing to destroy")
 
 
+def on_vms(args: Args) -> int:
+    """start, stop, pause, resume, reboot, suspend; save."""
+    home, verb = home_of(args), args.verb
+    ids = [args.id] if verb == "save" else args.ids
+    params: dict[str, Any] = {"ids": ids, "token": token()}
+    if verb == "save":
+        params["image"] = args.image
+    doc = call(home, verb, params)
+    if not args.no_wait:
+        _done(args, home, ids)
+    return _told(args, home, [ws["id"] for ws in doc["workspaces"]])
+
+
+def extend(args: Args) -> int:
+    home = home_of(args)
+    parse_duration(args.by, "--by")
+    doc = call(home, "extend", {"id": args.id, "by": args.by, "token": token()})
+    ws = doc["workspaces"][0]
+    left = render.left(ws["ends"], time.time())
+    return emit(args, doc, f"{clean(ws['name'])} ends in {left}")
+
+
+def _done(args: Args, home: Path, ids: list[str]) -> None:
+    """Wait until no verb is under way on them. Raises TimedOut, or what the nodes refused."""
+    from wspilot.cli.progress import wait as wait_for
+
+    start = time.monotonic()
+    for id in ids:
+        left = None
+        if args.timeout is not None:
+            left = max(0.0, args.timeout - (time.monotonic() - start))
+        wait_for(home, id, "done", left, quiet=args.json)
+
+
+def _told(args: Args, home: Path, ids: list[str]) -> int:
+    """The workspaces as they are now."""
+    found = [call(home, "show", {"id": id})["workspace"] for id in ids]
+    doc = {"schema": 1, "workspaces": found}
+    return emit(args, doc, "\n\n".join(render.vms(ws["vms"]) for ws in found))
+
+
 def _targets(args: Args, found: list[dict[str, Any]]) -> list[str]:
     """Workspaces by id (their names are free at once); groups and VMs as they were named."""
     whole = {ws["id"]: ws["name"] for ws in found if ws["wanted"] == "ended"}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from wspilot.cli.parse import parser
+from wspilot.cli.parse import VERBS, parser
 from wspilot.client import call
 from wspilot.errors import WspilotError
 from wspilot.text import clean
@@ -23,7 +23,7 @@ _wspilot() {
 }
 complete -o default -F _wspilot wspilot"""
 ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + BASH.replace(" bash)", " zsh)")
-_NAMED = ("show", "wait", "destroy", "events", "logs")
+_NAMED = ("show", "wait", "destroy", "events", "logs", "extend", "save", *VERBS)
 
 
 def script(shell: str) -> str:

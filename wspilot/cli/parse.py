@@ -135,6 +135,33 @@ def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--yes", action="store_true", help="do not ask")
     one.add_argument("--no-wait", action="store_true", help="return when it is accepted")
     one.add_argument("--abandon", action="store_true", help="close the books without proof")
+    _living(verbs, common, limits)
+
+
+VERBS = {
+    "start": "boot stopped VMs again",
+    "stop": "shut VMs down; their disks stay until the lease ends",
+    "pause": "let VMs stand still, in memory",
+    "resume": "let paused or suspended VMs go on",
+    "reboot": "shut VMs down and boot them again",
+    "suspend": "put VMs to sleep on their node's disk",
+}
+
+
+def _living(verbs: Any, common: argparse.ArgumentParser, limits: argparse.ArgumentParser) -> None:
+    """Verbs on living VMs."""
+    waits = argparse.ArgumentParser(add_help=False)
+    waits.add_argument("--no-wait", action="store_true", help="return when it is accepted")
+    for name, text in VERBS.items():
+        one = verbs.add_parser(name, parents=[common, limits, waits], help=text)
+        one.add_argument("ids", nargs="+", metavar="ID", help="workspace, group or VM")
+    one = verbs.add_parser("save", parents=[common, limits, waits],
+                           help="keep a VM's disk as a new image")  # fmt: skip
+    one.add_argument("id", metavar="VM")
+    one.add_argument("image", metavar="IMAGE", help="the new image's name")
+    one = verbs.add_parser("extend", parents=[common], help="make an active lease longer")
+    one.add_argument("id", metavar="ID")
+    one.add_argument("--by", required=True, metavar="D", help="30m, 1h, ...")
 
 
 def _timeout(text: str) -> float:

@@ -116,9 +116,27 @@ def show(ws: Mapping[str, Any], now: float) -> str:
         if value:
             lines.append(f"  {label}: {clean(value, 1000)}")
     lines += [f"    because: {clean(cause, 500)}" for cause in ws["causes"] if cause != ws["cause"]]
+    lines += _context(ws["vms"])
     lease = format_duration(ws["lease_s"])
     lines.append(f"  lease: {lease}, left {left(ws['ends'], now)}")
     return "\n".join([*lines, "", vms(ws["vms"]), "", slots(ws["slots"], now)])
+
+
+def _context(docs: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What the guests have said of their context, and who has not answered."""
+    asked = [vm for vm in docs if vm["context"]]
+    if not asked:
+        return []
+    ok = sum(1 for vm in asked if vm["context"] == "ok")
+    lines = [f"  context: {ok} of {len(asked)} members say ok"]
+    for vm in asked:
+        if vm["context"] == "error":
+            lines.append(f"    {clean(vm['name'])} reports an error: {clean(vm['said'], 300)}")
+    silent = [clean(vm["name"]) for vm in asked if vm["context"] in ("waits", "late")]
+    if silent:
+        more = f" and {len(silent) - 8} more" if len(silent) > 8 else ""
+        lines.append(f"    no answer yet from {', '.join(silent[:8])}{more}")
+    return lines
 
 
 def vms(docs: Iterable[Mapping[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.cli import render
-from wspilot.cli.parse import Args
+from wspilot.cli.parse import VERBS, Args
 from wspilot.client import call
 from wspilot.errors import NoDaemon, UsageError
 from wspilot.home import home_dir
@@ -205,7 +205,8 @@ def _bench(args: Args) -> int:
 def _act(args: Args) -> int:
     from wspilot.cli import act
 
-    return {"deploy": act.deploy, "wait": act.wait, "destroy": act.destroy}[args.verb](args)
+    acts = {"deploy": act.deploy, "wait": act.wait, "destroy": act.destroy, "extend": act.extend}
+    return acts.get(args.verb, act.on_vms)(args)
 
 
 _VERBS: Mapping[str, Verb] = {
@@ -215,7 +216,7 @@ _VERBS: Mapping[str, Verb] = {
     "slots": _simple("slots", lambda docs: render.slots(docs, time.time())), "nodes": _nodes,
     "list": _list, "show": _show, "events": _events, "logs": _logs, "config": _config,
     "fsck": _fsck, "bench": _bench,
-    "deploy": _act, "wait": _act, "destroy": _act,
+    **dict.fromkeys(("deploy", "wait", "destroy", "extend", "save", *VERBS), _act),
 }  # fmt: skip
 
 __all__ = ["emit", "home_of", "run"]

@@ -270,6 +270,8 @@ def tick(turn: Turn) -> None:
         ws = turn.books.workspace(id)
         if ws is None or ws.wanted != "active":
             continue
+        for vm in turn.books.vms_of(ws):
+            vms.late(turn, vm)
         if ws.ends is not None and turn.now >= ws.ends:
             end(turn, ws, Outcome.OK, "")
         elif cause := rounds.gather(turn, ws):

@@ -127,6 +127,15 @@ def _merge(known: tuple[Span, ...], told: tuple[Span, ...], now: float) -> tuple
     return (*closed, *told)
 
 
+def late(turn: Turn, vm: Vm) -> None:
+    """A guest that is up and has not said a word on its context in the time of a boot."""
+    if vm.context == "waits" and vm.state is VmState.RUNNING:
+        if turn.now - vm.since >= turn.rules.boot_s:
+            text = f"{vm.name} has not said whether its context is right"
+            turn.vm(vm, vm.state, vm.seen_by, context="late")
+            turn.note("warning", "vm", text, workspace=vm.workspace, vm=vm.id, node=vm.node)
+
+
 def destroy(turn: Turn, vm: Vm) -> None:
     """One VM shall end; confirmed when its node says so."""
     if vm.state is VmState.TERMINATED or vm.wanted == "gone":

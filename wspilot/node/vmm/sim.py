@@ -88,6 +88,8 @@ class Sim:
         elif not never and (dies is None or float(dies) >= self._boot_s):
             await asyncio.sleep(self._boot_s)
             self._say(guest, EventKind.READY, "simulated")
+        if not never and not guest.faults.get("error"):
+            self._say(guest, EventKind.SAID, "simulated")
         if guest.faults.get("error"):
             self._say(guest, EventKind.ERROR, str(guest.faults["error"]))
         if dies is None:
