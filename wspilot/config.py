@@ -36,7 +36,7 @@ from wspilot.checks import (
 from wspilot.errors import UsageError
 from wspilot.home import home_dir
 from wspilot.model import LeaseType
-from wspilot.settings import Budget, Network, Site
+from wspilot.settings import Budget, Images, Network, Site
 from wspilot.text import check_name, clean, parse_size
 
 LRMS = ("torque", "slurm", "local")
@@ -128,7 +128,12 @@ NETWORK_KEYS: Mapping[str, Reader] = {
     "deny": list_of(range_),
     "restrict": flag,
 }
-SECTIONS = ("site", "lrm", "vmm", "budget", "type", "network")
+IMAGES_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Images, reader)
+    "cache": ("cache_mib", size(0)),
+    "share": ("share", flag),
+    "save_rate": ("save_rate_mib", size(1)),
+}
+SECTIONS = ("site", "lrm", "vmm", "images", "budget", "type", "network")
 
 LOCAL_DEFAULTS: Mapping[str, Any] = {"nodes": 4, "cores": 8, "memory": "8GiB"}
 BUILT_IN: Mapping[str, Any] = {
@@ -195,6 +200,7 @@ def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
     site = Site(
         **{**_lrm(c, doc, lrm), **chosen},
         budget=_budget(c, doc),
+        images=_images(c, doc),
         types=_types(c, doc, chosen["max_duration_s"]),
         networks=_networks(c, doc),
         vmm_options=_options(c, doc, vmm),
@@ -262,6 +268,14 @@ def _budget(c: Checker, doc: Mapping[str, Any]) -> Budget:
     c.known(table, "budget", BUDGET_KEYS)
     values = _values(c, table, "budget", BUDGET_KEYS)
     return Budget(**{f"{key}_s": value for key, value in values.items()})
+
+
+def _images(c: Checker, doc: Mapping[str, Any]) -> Images:
+    table = c.table(doc, "images")
+    c.known(table, "images", IMAGES_KEYS)
+    read = {key: reader for key, (_, reader) in IMAGES_KEYS.items()}
+    values = _values(c, table, "images", read)
+    return Images(**{IMAGES_KEYS[key][0]: value for key, value in values.items()})
 
 
 def _types(c: Checker, doc: Mapping[str, Any], longest_s: int) -> Mapping[str, LeaseType]:

@@ -1,26 +1,31 @@
 """The site's image repository as the headnode sees it: one folder an image, with `image.json`.
 
 A broken entry is listed with the reason and refused when asked for; it never hides the others.
-Invariant: every path lies inside its image's folder, symbolic links followed.
+Invariant: every path lies inside its image's folder, symbolic links followed; every file that a
+node is sent for has its size and SHA-256; no qcow2 among them names another file of the host.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wspilot.config import Site
 from wspilot.errors import WspilotError
+from wspilot.imagefiles import FORMATS, File, Folder, blanks, partitions, together
 from wspilot.text import check_name, clean
 
 KINDS = ("kernel", "disk", "sim")
 READY = ("agent", "address", "console", "process")
-FORMATS = ("qcow2", "raw")
+CONTEXTS = ("agent", "cloud-init", "patch", "none")
 MAX_FILE = 65536
 APPEND_MAX = 2000  # what a node takes
+KEYS = ("name", "kind", "kernel", "initrd", "append", "disk", "format", "partitions", "blank",
+        "ready", "pattern", "context", "console", "digest", "memory_mib", "sizes", "sha256",
+        "urls")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,9 @@ class Image:
 
     name: str
     kind: str = "sim"
-    """`kernel` (kernel and initrd), `disk`, or `sim`."""
+    """`kernel` (kernel and initrd from outside the image), `disk`, or `sim`."""
     kernel: str = ""
+    """Path or URL, like `initrd` and `disk`."""
     initrd: str = ""
     append: str = ""
     """Kernel command line."""
@@ -41,24 +47,32 @@ class Image:
     """How the guest shows that it is up: `agent`, `address`, `console` or `process`."""
     pattern: str = "login:"
     """What `console` waits for."""
+    context: str = "agent"
+    """How the guest learns who it is: `agent`, `cloud-init`, `patch` or `none`."""
+    console: str = "ttyS0"
+    """The guest's console device."""
     digest: str = ""
-    """SHA-256 over the files, as the image's maker wrote it."""
+    """SHA-256 that stands for all files."""
     memory_mib: int = 0
     """The least memory it boots with."""
+    partitions: tuple[Mapping[str, Any], ...] = ()
+    """Cached partitions, each a disk of its own after `disk`: {format, role}."""
+    blank: tuple[Mapping[str, Any], ...] = ()
+    """Empty disks that the node makes, after those: {size_mib, fs, label}."""
+    files: Mapping[str, File] = field(default_factory=dict)
+    """By role: kernel, initrd, disk, part0, part1, ..."""
     fault: str = ""
     """Why it cannot be used; empty: it can."""
 
     def spec(self) -> dict[str, Any]:
-        """What a node needs to start a VM from it."""
+        """What a node needs to start a VM from it; `files` are brought there first."""
+        keys = ("name", "kind", "kernel", "initrd", "append", "disk", "format", "pattern",
+                "context", "console", "digest")  # fmt: skip
         return {
-            "name": self.name,
-            "kind": self.kind,
-            "kernel": self.kernel,
-            "initrd": self.initrd,
-            "append": self.append,
-            "disk": self.disk,
-            "format": self.format,
-            "pattern": self.pattern,
+            **{key: getattr(self, key) for key in keys},
+            "partitions": [dict(one) for one in self.partitions],
+            "blank": [dict(one) for one in self.blank],
+            "files": {role: file.spec() for role, file in self.files.items()},
         }
 
 
@@ -105,22 +119,53 @@ def _read(place: Path, vmm: str) -> Image:
     kind = _one_of(doc, "kind", KINDS, None)
     if kind == "sim" and vmm != "sim":
         raise ValueError(f"kind sim needs vmm sim, not {vmm}")
-    # The guest that wspilot builds names no files: they always have the same names.
-    kernel = _file(place, doc, "kernel", "vmlinuz" if kind == "kernel" else "")
-    disk = _file(place, doc, "disk", "root.qcow2" if kind == "disk" else "")
+    files, form, parts = _files(place, doc, kind)
+    where = {role: file.where for role, file in files.items()}
     return Image(
         name=name,
         kind=kind,
-        kernel=kernel,
-        initrd=_initrd(place, doc) if kernel else "",
+        kernel=where.get("kernel", ""),
+        initrd=where.get("initrd", ""),
         append=_line(doc, "append", "", APPEND_MAX),
-        disk=disk,
-        format=_one_of(doc, "format", FORMATS, "qcow2") if disk else "",
+        disk=where.get("disk", ""),
+        format=form,
         ready=_one_of(doc, "ready", READY, "agent"),
         pattern=_line(doc, "pattern", "login:", 200) or "login:",
-        digest=_line(doc, "digest", "", 80),
+        context=_one_of(doc, "context", CONTEXTS, "agent"),
+        console=_line(doc, "console", "ttyS0", 32) or "ttyS0",
+        digest=_line(doc, "digest", "", 80) or together(files),
         memory_mib=_mib(doc),
+        partitions=parts,
+        blank=blanks(doc),
+        files=files,
     )
+
+
+def _files(
+    place: Path, doc: Mapping[str, Any], kind: str
+) -> tuple[dict[str, File], str, tuple[Mapping[str, Any], ...]]:
+    """Files by role, the disk's format, and what is said of the partitions.
+
+    The guest that wspilot builds names no files: they always have the same names.
+    """
+    folder, form = Folder(place, doc), ""
+    files: dict[str, File] = {}
+    kernel = doc.get("kernel") or ("vmlinuz" if kind == "kernel" else "")
+    # A kernel may have no initrd; where none is named, `initrd` beside it is meant.
+    beside = "initrd" if kernel and (place / "initrd").exists() else ""
+    disk = doc.get("disk") or ("root.qcow2" if kind == "disk" and not doc.get("partitions") else "")
+    if kernel:
+        files["kernel"] = folder.file("kernel", kernel)
+    if kernel and (doc.get("initrd") or beside):
+        files["initrd"] = folder.file("initrd", doc.get("initrd") or beside)
+    if disk:
+        form = _one_of(doc, "format", FORMATS, "qcow2")
+        files["disk"] = folder.file("disk", disk, form)
+    parts = []
+    for n, (role, part_form, file) in enumerate(partitions(folder, doc)):
+        files[f"part{n}"] = file
+        parts.append({"format": part_form, "role": role})
+    return files, form, tuple(parts)
 
 
 def _one_of(doc: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None) -> str:
@@ -142,24 +187,3 @@ def _mib(doc: Mapping[str, Any]) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 40:
         raise ValueError("memory_mib must be a number of MiB")
     return value
-
-
-def _initrd(place: Path, doc: Mapping[str, Any]) -> str:
-    """A kernel may have none; where none is named, `initrd` beside it is meant."""
-    there = (place / "initrd").exists()
-    return _file(place, doc, "initrd", "initrd" if there else "")
-
-
-def _file(place: Path, doc: Mapping[str, Any], key: str, default: str) -> str:
-    """The absolute path of a file in the image's folder; empty for none."""
-    value = doc.get(key) or default
-    if not isinstance(value, str) or len(value) > 255 or "\0" in value:
-        raise ValueError(f"{key} must be the name of a file")
-    if not value:
-        return ""
-    path = (place / value).resolve()
-    if not path.is_relative_to(place.resolve()):
-        raise ValueError(f"{key}: {clean(value, 80)} lies outside the image's folder")
-    if not path.is_file():
-        raise ValueError(f"{key}: {clean(value, 80)} is not there")
-    return str(path)

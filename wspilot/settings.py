@@ -80,6 +80,18 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Images:
+    """How nodes keep and pass on images."""
+
+    cache_mib: int = 20 * 1024
+    """What a node keeps of files that no VM uses."""
+    share: bool = True
+    """Nodes of a workspace get images from each other."""
+    save_rate_mib: int = 50
+    """MiB a second that saving a disk is reckoned with."""
+
+
+@dataclass(frozen=True)
 class Site:
     """Everything a daemon needs to know about its site."""
 
@@ -131,6 +143,8 @@ class Site:
     """The catalogue, by name, in the file's order."""
     networks: Mapping[str, Network] = field(default_factory=dict)
     """By name, in the file's order; the first is what `deploy --type` uses."""
+    images: Images = field(default_factory=Images)
+    """The nodes' image caches."""
     lrm_settings: Mapping[str, Any] = field(default_factory=dict)
     """The table [lrm.NAME] as written, for the driver."""
     vmm_options: Mapping[str, Any] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,10 @@ from tests.unit.sites import HOME, ROOT, site
 from wspilot import config
 from wspilot.daemon.policy import plan, walltime
 from wspilot.ensemble import GROUP_KEYS, ROLE_KEYS, WORKSPACE_KEYS, parse_ensemble
+from wspilot.images import KEYS as IMAGE_KEYS
 from wspilot.images import Image, load_images
-from wspilot.settings import Budget
-from wspilot.text import format_duration
+from wspilot.settings import Budget, Images
+from wspilot.text import format_duration, format_size
 
 ENSEMBLES = sorted((ROOT / "examples").glob("*.toml"))
 SITES = sorted((ROOT / "examples" / "sites").glob("*.toml"))
@@ -69,7 +70,7 @@ def reference() -> Mapping[str, Table]:
     for line in (ROOT / "docs" / "config.md").read_text().splitlines():
         if line.startswith("#"):
             heading = line.strip("# ")
-        row = re.fullmatch(r"\| `([a-z_]+)` \| (.*?) \| (.*?) \| (.*?) ?\|", line)
+        row = re.fullmatch(r"\| `([a-z_0-9]+)` \| (.*?) \| (.*?) \| (.*?) ?\|", line)
         if row:
             found.setdefault(heading, {})[row[1]] = (row[2], row[3], row[4])
     return found
@@ -77,6 +78,7 @@ def reference() -> Mapping[str, Table]:
 
 DOCUMENTED: Mapping[str, Mapping[str, object]] = {
     "[site]": config.SITE_KEYS,
+    "[images]": config.IMAGES_KEYS,
     "[budget]": config.BUDGET_KEYS,
     "[[type]]": config.TYPE_KEYS,
     "[network.NAME]": config.NETWORK_KEYS,
@@ -85,7 +87,7 @@ DOCUMENTED: Mapping[str, Mapping[str, object]] = {
     "[workspace]": WORKSPACE_KEYS,
     "[[group]]": GROUP_KEYS,
     "roles": ROLE_KEYS,
-    "image.json": {item.name: item for item in fields(Image) if item.name != "fault"},
+    "image.json": dict.fromkeys(IMAGE_KEYS),
 }
 
 
@@ -101,6 +103,15 @@ def test_the_reference_has_no_section_that_is_not_checked() -> None:
 def test_the_budget_of_the_reference_is_the_built_in_one() -> None:
     for key, (_, default, _) in reference()["[budget]"].items():
         assert default == f"`{format_duration(getattr(Budget(), f'{key}_s'))}`", key
+
+
+def test_the_images_of_the_reference_are_kept_as_built_in() -> None:
+    made = Images()
+    shown = {key: default.strip("`") for key, (_, default, _) in reference()["[images]"].items()}
+    assert shown == {
+        "cache": format_size(made.cache_mib), "share": str(made.share).lower(),
+        "save_rate": format_size(made.save_rate_mib),
+    }  # fmt: skip
 
 
 def test_the_defaults_of_the_reference_are_those_in_force() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.unit.sites import site
+from wspilot.imagefiles import File, together
 from wspilot.images import Image, load_images
 
 QEMU, SIM = site("[site]\nvmm = 'qemu'"), site()
@@ -24,6 +26,11 @@ def make(repository: Path, name: str, doc: Any, *files: str) -> Path:
     return place
 
 
+def known(path: Path) -> File:
+    data = path.read_bytes()
+    return File(path.name, str(path), hashlib.sha256(data).hexdigest(), len(data))
+
+
 def test_vmm_sim_has_two_images_built_in_and_qemu_none(tmp_path: Path) -> None:
     assert load_images(tmp_path / "none", SIM) == {
         "default": Image("default"), "small": Image("small"),
@@ -36,24 +43,36 @@ def test_the_guest_as_its_builder_writes_it_names_no_files(tmp_path: Path) -> No
            "ready": "agent", "pattern": "login:", "sizes": {}, "packages": ["a.deb"]}  # fmt: skip
     place = make(tmp_path, "default", doc, "vmlinuz", "initrd")
     image = load_images(tmp_path, QEMU)["default"]
+    files = {role: known(place / name) for role, name in (("kernel", "vmlinuz"),
+                                                          ("initrd", "initrd"))}  # fmt: skip
     assert image == Image(
         "default", "kernel", str(place / "vmlinuz"), str(place / "initrd"), "quiet",
-        digest="ab" * 32,
+        digest="ab" * 32, files=files,
     )  # fmt: skip
     assert image.spec() == {
         "name": "default", "kind": "kernel", "kernel": str(place / "vmlinuz"),
         "initrd": str(place / "initrd"), "append": "quiet", "disk": "", "format": "",
-        "pattern": "login:",
+        "pattern": "login:", "context": "agent", "console": "ttyS0", "digest": "ab" * 32,
+        "partitions": [], "blank": [],
+        "files": {
+            "kernel": {"path": str(place / "vmlinuz"), "name": "vmlinuz", "bytes": 7,
+                       "sha256": hashlib.sha256(b"vmlinuz").hexdigest()},
+            "initrd": {"path": str(place / "initrd"), "name": "initrd", "bytes": 6,
+                       "sha256": hashlib.sha256(b"initrd").hexdigest()},
+        },
     }  # fmt: skip
 
 
 def test_a_disk_image_with_everything_said(tmp_path: Path) -> None:
     doc = {"name": "deb", "kind": "disk", "disk": "d.img", "format": "raw", "ready": "console",
            "pattern": "deb login:", "memory_mib": 512}  # fmt: skip
-    place = make(tmp_path, "deb", doc, "d.img")
+    place = make(tmp_path, "deb", doc)
+    (place / "d.img").write_bytes(bytes(1024))
+    file = known(place / "d.img")
     assert load_images(tmp_path, QEMU)["deb"] == Image(
         "deb", "disk", disk=str(place / "d.img"), format="raw", ready="console",
-        pattern="deb login:", memory_mib=512,
+        pattern="deb login:", memory_mib=512, digest=together({"disk": file}),
+        files={"disk": file},
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import hmac
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
 from wspilot.config import Site
@@ -95,6 +96,7 @@ def pilot_settings(
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
         "lrm": site.lrm,
+        "images": asdict(site.images),
         "networks": {name: network.spec() for name, network in site.networks.items()},
         "kvm": {node.id: [node.boot_id, node.kvm] for node in nodes if node.kvm is not None},
     }

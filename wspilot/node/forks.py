@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable, Iterable
 
 _LIBC = ctypes.CDLL(None, use_errno=True)  # before any fork: no import lock may be held in a child
-_PR_SET_NAME = 15
+_PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -72,6 +72,13 @@ def _handle(number: int, action: signal.Handlers) -> None:
         signal.signal(number, action)
     except OSError:
         pass  # the C library's own real-time signals
+
+
+def die_with(parent: int) -> None:
+    """From now on the kernel kills this process when `parent` is gone; ends it if it is already."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def close_others(keep: Iterable[int]) -> None:

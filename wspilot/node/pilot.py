@@ -327,6 +327,7 @@ class Pilot:
             "adapter": settings.adapter,
             "vmm": settings.vmm,
             **self._work.networks.facts(),
+            **self._work.images.facts(),
         }
 
 

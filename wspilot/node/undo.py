@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.errors import WspilotError
-from wspilot.node import network
+from wspilot.node import images, network
 from wspilot.node.host import open_adapter
 from wspilot.node.journal import Journal
 from wspilot.node.places import Places, remove_tree
@@ -126,6 +126,8 @@ def _step(
         return ""
     if key.startswith(network.NIC):
         return network.undo(entry)
+    if key.startswith(images.IMAGE):
+        return images.undo(entry)
     if key == "reserve":
         return open_adapter(str(entry["adapter"]), places, options).release(entry)
     raise WspilotError("this node code does not know how to undo it")

@@ -19,6 +19,7 @@ from wspilot.node.aside import aside
 from wspilot.node.core import events as e
 from wspilot.node.core.settings import Settings
 from wspilot.node.host import HostAdapter
+from wspilot.node.images import Images
 from wspilot.node.journal import Journal
 from wspilot.node.network import Ground, Ways
 from wspilot.node.places import Places
@@ -65,9 +66,9 @@ class Work:
         self._site, self._journal, self._rundir, self._boot = site, journal, rundir, boot_id
         self._say, self._outbox = say, outbox
         self._picture: dict[str, Mapping[str, Any]] = {}  # parts of the workspace's picture
-        self.networks = Ways(
-            Ground(site.settings, site.writer.node, site.places, journal, rundir), site.vmm.name
-        )
+        ground = Ground(site.settings, site.writer.node, site.places, journal, rundir)
+        self.networks = Ways(ground, site.vmm.name)
+        self.images = Images(ground, real=site.vmm.name != "sim")
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._reserve: asyncio.Task[None] | None = None
 
@@ -170,7 +171,12 @@ class Work:
 
     async def _propagate(self, effect: e.Propagate) -> None:
         try:
-            image = dict(effect.data["image"])
+            bring = self.images.propagate(
+                effect.vm,
+                effect.data["image"],
+                lambda done: self._say(e.Progress(proc.now(), effect.vm, done)),
+            )
+            image = await asyncio.wait_for(bring, effect.limit_s)
         except asyncio.CancelledError:
             self._say(e.PropagateFailed(proc.now(), effect.vm, "given up"))
             raise
@@ -234,7 +240,9 @@ class Work:
                 self._picture[str(data.get("part"))] = data
             if data.get("part") in (PEERS, 0):
                 peers = data.get("peers")
-                await self.networks.peers(peers if isinstance(peers, Mapping) else {})
+                peers = peers if isinstance(peers, Mapping) else {}
+                self.images.peers(peers)
+                await self.networks.peers(peers)
         except Exception as error:
             self._say(e.Noted(proc.now(), "error", f"context: {words(error)}"))
 
@@ -249,6 +257,7 @@ class Work:
             limit = effect.grace_s + DESTROY_S
             await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
             await asyncio.wait_for(self.networks.detach(effect.vm), DETACH_S)
+            self.images.release(effect.vm)
             if not any(name == f"create {effect.vm}" for name in self._tasks.values()):
                 self._journal.settle(f"vm:{effect.vm}")
         except Exception as error:
@@ -264,6 +273,8 @@ class Work:
                 await asyncio.wait_for(site.vmm.close(), limit_s / 2)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.networks.close(), limit_s / 2)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.images.close(), limit_s / 2)
             outcome = undo.undo(self._journal, site.places, self._boot, host_options(site.settings))
         except Exception as error:
             self._say(e.RestoreFailed(proc.now(), words(error), self._here()))
