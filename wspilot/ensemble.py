@@ -6,6 +6,7 @@ reported, each with its place, and nothing has changed when there is one (PROTOC
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,13 +14,46 @@ from typing import Any
 
 from wspilot.checks import Checker, Reader, at, count, duration, list_of, one_of, quoted, text
 from wspilot.config import Site
+from wspilot.errors import UsageError
 from wspilot.images import READY, Image
 from wspilot.model import Group, LeaseType
 from wspilot.text import check_name, format_duration
 
 MAX_VMS = 10_000
 PLACEMENTS = ("spread", "pack")
-WORKSPACE_KEYS: Mapping[str, Reader] = {"name": check_name, "duration": duration(1)}
+MAX_USER_DATA = 16 * 1024
+_KEY = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x1f\x7f]*)?")
+
+
+def ssh_key(value: Any, where: str) -> str:
+    """One line of an authorized_keys file, without options. Raises UsageError."""
+    if not isinstance(value, str) or len(value) > 2000 or not _KEY.fullmatch(value.strip()):
+        raise UsageError(
+            f"{where}: {quoted(str(value)[:40])} is no ssh public key",
+            'as in ~/.ssh/id_ed25519.pub: "ssh-ed25519 AAAA... you@there"',
+        )
+    return value.strip()
+
+
+def user_data(value: Any, where: str) -> str:
+    """A script or cloud-config for the guests. Raises UsageError."""
+    if not isinstance(value, str) or "\0" in value:
+        raise UsageError(f"{where}: must be a text")
+    if len(value.encode()) > MAX_USER_DATA:
+        raise UsageError(
+            f"{where}: {len(value.encode())} bytes are more than {MAX_USER_DATA}",
+            "put what is large into the image, or let the script fetch it",
+        )
+    if not value.startswith(("#!", "#cloud-config")):
+        raise UsageError(f'{where}: must begin with "#!" (a script) or "#cloud-config"')
+    return value
+
+
+WORKSPACE_KEYS: Mapping[str, Reader] = {
+    "name": check_name,
+    "duration": duration(1),
+    "ssh_keys": list_of(ssh_key, 32),
+}
 GROUP_KEYS: Mapping[str, Reader] = {
     "name": check_name,
     "type": text,
@@ -30,6 +64,7 @@ GROUP_KEYS: Mapping[str, Reader] = {
     "roles": lambda value, where: value,  # a table of its own: ROLE_KEYS
     "ready": one_of(READY),
     "placement": one_of(PLACEMENTS),
+    "user_data": user_data,
 }
 ROLE_KEYS: Mapping[str, Reader] = {
     "provides": list_of(check_name, 32),
@@ -45,6 +80,8 @@ class Request:
     duration_s: int
     """Of the lease, seconds."""
     groups: tuple[Group, ...]
+    keys: tuple[str, ...] = ()
+    """Ssh public keys that may log in; empty: those of whoever runs the daemon."""
 
 
 def override(doc: Mapping[str, Any], name: Any = None, duration: Any = None) -> dict[str, Any]:
@@ -117,9 +154,10 @@ def _parse(
             groups.append(_Reading(c, entry, place(n), site, images).group(seconds))
         else:
             c.fault(place(n), "must be a table: write [[group]]")
+    keys = c.get(workspace, top, "ssh_keys", (), WORKSPACE_KEYS["ssh_keys"])
     _together(c, groups, site, place)
     c.done()
-    return Request(name, seconds, tuple(groups))
+    return Request(name, seconds, tuple(groups), keys)
 
 
 @dataclass(frozen=True)
@@ -163,6 +201,7 @@ class _Reading:
             requires=requires,
             ready=self._ready(image, nics),
             placement=self._get("placement", "spread"),
+            user_data=self._get("user_data", ""),
         )
 
     def _type(self, duration_s: int) -> LeaseType | None:

@@ -41,6 +41,7 @@ FIRST = (
     *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"),
     *("virtio_console", "virtio_blk", "failover", "net_failover", "virtio_net", "button", "evdev"),
 )
+SEED = ("cdrom", "isofs")  # only where there is a seed disk to read
 LATER = ("virtio_balloon", "virtio-rng", "qemu_fw_cfg")
 PLACES = ("bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "lib", "lib/m", "mnt", "proc", "run",
           "sbin", "sys", "tmp")  # fmt: skip
@@ -76,10 +77,22 @@ read -r up _ </proc/uptime
 for p in /sys/class/virtio-ports/*; do
   read -r name 2>/dev/null <"$p/name" && [ "$name" = org.wspilot.0 ] && port=/dev/${p##*/}
 done
-[ -n "$port" ] && echo "WSPILOT ready after $up s" >"$port"
+for d in /sys/block/vd*; do
+  serial=; read -r serial 2>/dev/null <"$d/serial"  # it has no newline: read says no
+  [ "$serial" = seed ] || continue
+  for m in $(busybox cat /lib/m/seed); do busybox insmod /lib/m/$m.ko; done
+  busybox mkdir -p /run/seed
+  busybox mount -t iso9660 -o ro "/dev/${d##*/}" /run/seed && seed=/run/seed
+done
+if [ -n "$seed" ]; then
+  [ -L /bin/sed ] || busybox --install -s /bin
+  busybox sh "$seed/agent" "$seed"
+else
+  [ -n "$port" ] && echo "WSPILOT ready after $up s" >"$port"
+fi
 echo "wspilot-guest login: root (a shell, no password)"
 for m in $(busybox cat /lib/m/later); do busybox insmod /lib/m/$m.ko; done 2>/dev/null
-busybox --install -s /bin
+[ -L /bin/sed ] || busybox --install -s /bin
 while :; do busybox setsid busybox sh -c "exec busybox sh -i </dev/ttyS0 >/dev/ttyS0 2>&1"
   busybox sleep 1; done
 """
@@ -128,7 +141,7 @@ def default_cache() -> Path:
 
 def recipe() -> str:
     """Digest of all that decides what a build yields but the packages' versions."""
-    parts = [INIT, SBIN_INIT, POWER, APPEND, *FIRST, "", *LATER, *GUEST_PACKAGES]
+    parts = [INIT, SBIN_INIT, POWER, APPEND, *FIRST, "", *SEED, "", *LATER, *GUEST_PACKAGES]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -155,7 +168,7 @@ def _load(out: Path) -> GuestImage | None:
 def _build(out: Path, cache: Path, disk: bool) -> None:
     kernel = _deb(cache, _depends(GUEST_PACKAGES[0]))
     busybox = _deb(cache, GUEST_PACKAGES[1])
-    wanted = {f"{name}.ko" for name in (*FIRST, *LATER)}
+    wanted = {f"{name}.ko" for name in (*FIRST, *SEED, *LATER)}
     with tempfile.TemporaryDirectory(prefix=".build-", dir=out) as made:
         work = Path(made)
         modules: dict[str, bytes] = {}
@@ -201,6 +214,7 @@ def _tree(shell: bytes, modules: Mapping[str, bytes]) -> dict[str, tuple[int, by
     tree["etc/acpi/PWRF/00000080"] = (0o755, POWER.encode())
     tree["etc/passwd"] = (0o644, b"root:x:0:0:root:/:/bin/sh\n")
     tree["lib/m/first"] = (0o644, " ".join(FIRST).encode())
+    tree["lib/m/seed"] = (0o644, " ".join(SEED).encode())
     tree["lib/m/later"] = (0o644, " ".join(LATER).encode())
     tree.update({f"lib/m/{name}": (0o644, data) for name, data in sorted(modules.items())})
     return tree

@@ -212,6 +212,7 @@ class Group:
     requires: tuple[str, ...] = ()
     ready: str = ""
     placement: str = "spread"
+    user_data: str = ""  # a script (#!) or cloud-config, for each member
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,7 @@ class Workspace:
     ends: Optional[float] = None  # when the lease is over, on the daemon's clock
     rounds: int = 0  # how often slots were asked for again
     serial: int = 0  # ids derived so far
+    keys: tuple[str, ...] = ()  # ssh public keys that may log in to its VMs
 
 
 @dataclass(frozen=True)

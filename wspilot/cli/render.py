@@ -129,9 +129,11 @@ def _context(docs: Iterable[Mapping[str, Any]]) -> list[str]:
         return []
     ok = sum(1 for vm in asked if vm["context"] == "ok")
     lines = [f"  context: {ok} of {len(asked)} members say ok"]
-    for vm in asked:
-        if vm["context"] == "error":
-            lines.append(f"    {clean(vm['name'])} reports an error: {clean(vm['said'], 300)}")
+    lines += [
+        f"    {clean(vm['name'])} reports an error: {clean(vm['said'], 300)}"
+        for vm in asked
+        if vm["context"] == "error"
+    ]
     silent = [clean(vm["name"]) for vm in asked if vm["context"] in ("waits", "late")]
     if silent:
         more = f" and {len(silent) - 8} more" if len(silent) > 8 else ""

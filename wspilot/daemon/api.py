@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot import __version__, ensemble
-from wspilot.daemon import documents, fsck, slotfiles
+from wspilot.daemon import documents, fsck, hostkeys, slotfiles
 from wspilot.daemon.acting import Acting
 from wspilot.daemon.addresses import Pools
 from wspilot.daemon.core.events import Deploy, Forget, Repair
@@ -125,7 +125,8 @@ class ServiceApi:
 
     async def _deploy(self, params: Params, uid: int) -> dict[str, Any]:
         service = self._service
-        images = await service.images()  # first: from here on nothing else may come between
+        keys = await service.papers.run(hostkeys.users)
+        images = await service.images()  # both first: from here on nothing may come between
         if before := self._requests.repeated("deploy", params):
             return before
         request = self._request(params, images)
@@ -150,6 +151,7 @@ class ServiceApi:
             sum_.total_s,
             jobs_of(site, service.driver.grace_s),
             self._addresses(request),
+            keys,
         )
         return self._requests.turn("deploy", params, event, [id])
 

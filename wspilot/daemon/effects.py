@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wspilot.daemon import slotfiles
+from wspilot.daemon import hostkeys, slotfiles
 from wspilot.daemon.core import picture
 from wspilot.daemon.core.events import (
     Cancel,
@@ -114,6 +114,8 @@ class Effects:
         data = dict(record.data)
         if record.kind == Verb.CREATE.value:
             data = self._create_data(data, images)
+            place = self._service.spool.root / "slots" / record.slot
+            data["host_key"] = hostkeys.private(place, record.vm)
         elif record.kind == Verb.CONTEXT.value:
             data = self._picture(data)
         order = Order(
@@ -149,7 +151,10 @@ class Effects:
         """A part of the workspace's picture, as it is now."""
         books = self._service.books
         ws = books.workspace(str(data.get("workspace")))
-        return picture.part(books, ws, int(data["part"]), {}) if ws is not None else {}
+        if ws is None:
+            return {}
+        keys = hostkeys.public(self._service.spool.root / "slots", ws.slots)
+        return picture.part(books, ws, int(data["part"]), keys)
 
     # -- the batch system
 
@@ -210,7 +215,11 @@ class Effects:
             service.driver.shell(request, launch),
             secrets.token_bytes(32),
         )
-        return service.spool.write_slot(id, files)
+        there = service.spool.write_slot(id, files)
+        if ws is not None and service.site.vmm != "sim":
+            vms = [vm for one in slot.vms if (vm := service.books.vm(one))]
+            hostkeys.make(there, {vm.id: picture.host_name(vm) for vm in vms})
+        return there
 
     def _node_code(self) -> Path:
         if self._zipapp is None or not self._zipapp.exists():

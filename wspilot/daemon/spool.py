@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Mapping
@@ -222,8 +223,10 @@ class Spool:
         return True
 
     def close_slot(self, slot: str, proved: bool) -> None:
-        """Remove its heartbeats and commands; the key too when everything is proved."""
+        """Remove its heartbeats and commands; the keys too when everything is proved."""
         self._forget(slot)
+        if proved:
+            shutil.rmtree(self.root / "slots" / slot / "hostkeys", ignore_errors=True)
         if proved:
             (self.root / "slots" / slot / "key").unlink(missing_ok=True)
             self._keys.pop(slot, None)

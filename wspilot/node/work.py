@@ -16,6 +16,7 @@ from typing import Any
 from wspilot.errors import WspilotError
 from wspilot.node import others, proc, undo
 from wspilot.node.aside import aside
+from wspilot.node.context import make_seed
 from wspilot.node.core import events as e
 from wspilot.node.core.settings import Settings
 from wspilot.node.host import HostAdapter
@@ -190,7 +191,7 @@ class Work:
     async def _create(self, effect: e.Create) -> None:
         site, key = self._site, f"vm:{effect.vm}"
         try:
-            spec = parse_spec(effect.data)
+            spec = self._with_seed(parse_spec(effect.data), effect.data)
             identity = site.vmm.intent(spec, self._rundir)
             self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
             console = self._rundir / f"console-{spec.id}.log"
@@ -203,6 +204,19 @@ class Work:
             self._say(e.CreateFailed(proc.now(), effect.vm, cause or words(error)))
         else:
             self._say(e.Created(proc.now(), effect.vm))
+
+    def _with_seed(self, spec: VmSpec, data: Mapping[str, Any]) -> VmSpec:
+        """The VM with the disk that tells its guest who it is; simulated ones have none."""
+        if self._site.vmm.name == "sim":
+            return spec
+        members = [one for part in self._picture.values() for one in part.get("members", ())]
+        keys = next((part["keys"] for part in self._picture.values() if part.get("keys")), ())
+        path = self._rundir / f"{spec.id}.seed"
+        try:
+            make_seed(path, data, {"members": members, "keys": keys})
+        except ValueError as error:
+            raise WspilotError(f"VM {spec.name}: {error}") from error
+        return replace(spec, seed=str(path))
 
     async def _start(self, spec: VmSpec, console: Path) -> VmHandle:
         """NICs first, then the VM; when that fails they are taken away again."""

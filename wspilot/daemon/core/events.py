@@ -32,6 +32,7 @@ class Deploy:
     walltime_s: int
     jobs: str
     nics: tuple[tuple[Nic, ...], ...]
+    keys: tuple[str, ...] = ()  # of the daemon's user, where the request names none
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def deploy(turn: Turn, event: Deploy) -> None:
         vms=tuple(ids.values()),
         slots=tuple(slot_ids),
         serial=len(slot_ids),
+        keys=event.request.keys or event.keys,
         waits_for="the batch system",
     )
     turn.books.put(ws)

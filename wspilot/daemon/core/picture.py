@@ -22,7 +22,7 @@ PORTS = ("trunk", "cache")  # of `started`'s facts: what sister nodes may know
 
 def host_name(vm: Vm) -> str:
     """A VM's host name: its group and number."""
-    return f"{vm.group}-{vm.index}".lower().replace("_", "-").replace(".", "-")
+    return f"{vm.group}-{vm.index}"  # groups' names are fit for DNS
 
 
 def parts_of(ws: Workspace) -> int:
@@ -46,6 +46,7 @@ def part(books: Books, ws: Workspace, number: int, keys: Mapping[str, str]) -> d
                 "name": vm.name,
                 "host": host_name(vm),
                 "group": vm.group,
+                "networks": [nic.network for nic in vm.nics],
                 "ips": [nic.ip for nic in vm.nics],
                 "macs": [nic.mac for nic in vm.nics],
                 "provides": list(groups[vm.group].provides),
@@ -54,6 +55,7 @@ def part(books: Books, ws: Workspace, number: int, keys: Mapping[str, str]) -> d
             }
             for vm in members
         ],
+        "keys": list(ws.keys),
         "peers": peers(books, ws) if number == 0 else {},
     }
 

@@ -78,6 +78,7 @@ def _create(turn: Turn, ws: Workspace, pilot: PilotRecord, vm: Vm) -> None:
         "boot_s": turn.rules.boot_s,
         "disk_mib": group.disk_mib,
         "host": picture.host_name(vm),
+        "user_data": group.user_data,
     }
     send(turn, pilot, Verb.CREATE, data, vm.id)
 
@@ -129,11 +130,11 @@ def _merge(known: tuple[Span, ...], told: tuple[Span, ...], now: float) -> tuple
 
 def late(turn: Turn, vm: Vm) -> None:
     """A guest that is up and has not said a word on its context in the time of a boot."""
-    if vm.context == "waits" and vm.state is VmState.RUNNING:
-        if turn.now - vm.since >= turn.rules.boot_s:
-            text = f"{vm.name} has not said whether its context is right"
-            turn.vm(vm, vm.state, vm.seen_by, context="late")
-            turn.note("warning", "vm", text, workspace=vm.workspace, vm=vm.id, node=vm.node)
+    waits = vm.context == "waits" and vm.state is VmState.RUNNING
+    if waits and turn.now - vm.since >= turn.rules.boot_s:
+        text = f"{vm.name} has not said whether its context is right"
+        turn.vm(vm, vm.state, vm.seen_by, context="late")
+        turn.note("warning", "vm", text, workspace=vm.workspace, vm=vm.id, node=vm.node)
 
 
 def destroy(turn: Turn, vm: Vm) -> None:
