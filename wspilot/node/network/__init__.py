@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from wspilot.errors import WspilotError
+from wspilot.node.network import user
 from wspilot.node.network.way import NIC, Ground, Way
 from wspilot.node.vmm.base import VmSpec
 
 # way -> how it is opened, and how one of its journal entries is undone in any process
-WAYS: Mapping[str, Callable[[Ground], Way]] = {}
-UNDO: Mapping[str, Callable[[Mapping[str, Any]], str]] = {}
+WAYS: Mapping[str, Callable[[Ground], Way]] = {"user": user.User}
+UNDO: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"user": user.undo}
 
 
 class Ways:
