@@ -36,7 +36,7 @@ from wspilot.checks import (
 from wspilot.errors import UsageError
 from wspilot.home import home_dir
 from wspilot.model import LeaseType
-from wspilot.settings import Budget, Images, Network, Site
+from wspilot.settings import Budget, Images, Network, Policy, Site
 from wspilot.text import check_name, clean, parse_size
 
 LRMS = ("torque", "slurm", "local")
@@ -111,6 +111,17 @@ BUDGET_KEYS: Mapping[str, Reader] = {
     key: duration(BUDGET_LEAST.get(key, 0))
     for key in (item.name.removesuffix("_s") for item in fields(Budget))
 }
+POLICIES = ("exact", "reuse", "padded", "warm")
+POLICY_KEYS: Mapping[str, tuple[str, Reader, tuple[str, ...]]] = {  # -> field, reader, whose it is
+    "name": ("name", one_of(POLICIES), POLICIES),
+    "pad": ("pad_s", duration(1), ("padded",)),
+    "hold": ("hold_s", duration(1), ("reuse", "warm")),
+    "slots": ("slots", count(1, 1000), ("warm",)),
+    "hours": ("hours", count(1, 1_000_000), ("warm",)),
+    "lease": ("lease_s", duration(1), ("warm",)),
+    "type": ("type", check_name, ("warm",)),
+}
+HOLD_S = {"warm": 7200}
 TYPE_KEYS: Mapping[str, Reader] = {
     "name": check_name,
     "cpus": count(1, 4096),
@@ -133,7 +144,7 @@ IMAGES_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Images, re
     "share": ("share", flag),
     "save_rate": ("save_rate_mib", size(1)),
 }
-SECTIONS = ("site", "lrm", "vmm", "images", "budget", "type", "network")
+SECTIONS = ("site", "lrm", "vmm", "images", "budget", "policy", "type", "network")
 
 LOCAL_DEFAULTS: Mapping[str, Any] = {"nodes": 4, "cores": 8, "memory": "8GiB"}
 BUILT_IN: Mapping[str, Any] = {
@@ -201,6 +212,7 @@ def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
         **{**_lrm(c, doc, lrm), **chosen},
         budget=_budget(c, doc),
         images=_images(c, doc),
+        policy=_policy(c, doc),
         types=_types(c, doc, chosen["max_duration_s"]),
         networks=_networks(c, doc),
         vmm_options=_options(c, doc, vmm),
@@ -278,6 +290,19 @@ def _images(c: Checker, doc: Mapping[str, Any]) -> Images:
     return Images(**{IMAGES_KEYS[key][0]: value for key, value in values.items()})
 
 
+def _policy(c: Checker, doc: Mapping[str, Any]) -> Policy:
+    table = c.table(doc, "policy")
+    c.known(table, "policy", POLICY_KEYS)
+    given = _values(c, table, "policy", {key: read for key, (_, read, _) in POLICY_KEYS.items()})
+    name = given.get("name", Policy.name)
+    for key, (_, _, whose) in POLICY_KEYS.items():
+        if key in table and name not in whose:
+            names = " or ".join(f'"{one}"' for one in whose)
+            c.fault(f"policy.{key}", f"needs name = {names}")
+    given.setdefault("hold", HOLD_S.get(name, Policy.hold_s))
+    return Policy(**{POLICY_KEYS[key][0]: value for key, value in given.items()})
+
+
 def _types(c: Checker, doc: Mapping[str, Any], longest_s: int) -> Mapping[str, LeaseType]:
     found: dict[str, LeaseType] = {}
     entries = doc.get("type", BUILT_IN["type"])
@@ -351,6 +376,9 @@ def _together(c: Checker, site: Site) -> None:
     """What only the whole file can get wrong: a type that no node holds, or no such adapter."""
     if site.adapter == "balloon" and site.vmm != "xen":
         c.fault("site.adapter", f"balloon needs vmm xen, not {site.vmm}")
+    if site.policy.type and site.policy.type not in site.types:
+        near = c.near(site.policy.type, site.types)
+        c.fault("policy.type", f"no lease type {site.policy.type!r}{near}")
     for n, kind in enumerate(site.types.values()):
         if site.node_cpus and kind.cpus > site.node_cpus:
             c.fault(
@@ -365,4 +393,4 @@ def _together(c: Checker, site: Site) -> None:
             )
 
 
-__all__ = ["Budget", "Network", "Site", "check", "load"]
+__all__ = ["Budget", "Network", "Policy", "Site", "check", "load"]

@@ -328,6 +328,9 @@ class Slot:
     cancel_said: str = ""
     repair_of: str = ""  # a repair job's node
     again: str = ""  # the slot that was asked for in its place
+    warm: bool = False  # asked for in advance, for whoever comes
+    idle_at: Optional[float] = None  # since when it stands for nobody (or is being emptied for it)
+    idle_s: float = 0.0  # how long it did so before it was taken
     proof: Optional[Proof] = None  # that its job is over
     spans: tuple[Span, ...] = ()
 
