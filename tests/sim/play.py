@@ -68,6 +68,9 @@ class Play:
         self._suspendable = chance.random.random() < 0.5
         self.asked: list[str] = []
         self.users, self._users_came = users or 0, 0
+        if seed % 5 in KEEPING and kinds is None:  # slots change hands when leases end early
+            chance.kinds |= {Fault.DESTROY}
+            self.users = users or chance.random.randrange(3, 9)
         self._launched: dict[str, list[SimPilot]] = {}  # job -> pilots of its last start
 
     def _host(self, name: str) -> Host:

@@ -16,7 +16,7 @@ from wspilot.daemon.policy import plan, walltime
 from wspilot.ensemble import GROUP_KEYS, ROLE_KEYS, WORKSPACE_KEYS, parse_ensemble
 from wspilot.images import KEYS as IMAGE_KEYS
 from wspilot.images import Image, load_images
-from wspilot.settings import Budget, Images
+from wspilot.settings import Budget, Images, Policy
 from wspilot.text import format_duration, format_size
 
 ENSEMBLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -80,6 +80,7 @@ DOCUMENTED: Mapping[str, Mapping[str, object]] = {
     "[site]": config.SITE_KEYS,
     "[images]": config.IMAGES_KEYS,
     "[budget]": config.BUDGET_KEYS,
+    "[policy]": config.POLICY_KEYS,
     "[[type]]": config.TYPE_KEYS,
     "[network.NAME]": config.NETWORK_KEYS,
     **{f"[lrm.{name}]": keys for name, keys in config.LRM_KEYS.items()},
@@ -132,6 +133,15 @@ def test_the_defaults_of_the_reference_are_those_in_force() -> None:
         polls = (f"{s.poll_s:g}", f"{s.min_poll_s:g}", str(s.max_jobs))
         shown = tuple(table[key][1].strip("` s") for key in ("poll", "min_poll", "max_jobs"))
         assert shown == polls
+
+
+def test_the_policy_of_the_reference_is_the_built_in_one() -> None:
+    for key, (_, default, _) in reference()["[policy]"].items():
+        value = getattr(Policy(), config.POLICY_KEYS[key][0])
+        if key in ("pad", "hold", "lease"):
+            assert default == f"`{format_duration(value)}`", key
+        elif key != "type":
+            assert default.strip("`") == str(value), key
 
 
 @pytest.mark.parametrize(
