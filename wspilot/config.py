@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from wspilot.checks import (
     flag,
     link,
     list_of,
+    node_name,
     number,
     one_of,
     range_,
@@ -89,7 +91,8 @@ LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
     },
     "slurm": {"priority": count(-2147483645, 2147483645), **_BATCH},  # sbatch --nice
     "local": {
-        "nodes": count(1, 1000),
+        "nodes": lambda value, where: _nodes(value, where),
+        "via": list_of(text),
         "cores": count(1, 4096),
         "memory": size(1),
         "grace": duration(0),
@@ -253,15 +256,39 @@ def _lrm(c: Checker, doc: Mapping[str, Any], lrm: str) -> dict[str, Any]:
         raw = {**LOCAL_DEFAULTS, **raw}
         out["node_memory_mib"] = values.get("memory", parse_size(LOCAL_DEFAULTS["memory"]))
         out["node_cpus"] = values.get("cores", LOCAL_DEFAULTS["cores"])
-        out["nodes"] = values.get("nodes", LOCAL_DEFAULTS["nodes"])
+        nodes = values.get("nodes", LOCAL_DEFAULTS["nodes"])
+        out["nodes"] = nodes if isinstance(nodes, int) else len(nodes)
+        if "via" in values:
+            _far(c, nodes, values["via"])
     least = float(values.get("min_poll", 0.2 if lrm == "local" else Site.min_poll_s))
     poll = float(values.get("poll", max(least, 0.5 if lrm == "local" else Site.poll_s)))
     if poll < least:
         c.fault(f"lrm.{lrm}.poll", f"{poll:g}s is less than min_poll, {least:g}s")
     out.update(poll_s=poll, min_poll_s=least, lrm_settings=raw)
     out["max_jobs"] = values.get("max_jobs", Site.max_jobs)
-    out["node_python"] = "" if lrm == "local" else "python3"
+    out["node_python"] = "" if lrm == "local" and "via" not in values else "python3"
     return out
+
+
+def _nodes(value: Any, where: str) -> int | tuple[str, ...]:
+    """How many nodes, or their names."""
+    if not isinstance(value, list):
+        return int(count(1, 1000)(value, where))
+    names: tuple[str, ...] = list_of(node_name, 1000)(value, where)
+    if not names:
+        raise UsageError(f"{where}: names no node")
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise UsageError(f"{where}: {name} is there {times} times")
+    return names
+
+
+def _far(c: Checker, nodes: int | tuple[str, ...], via: tuple[str, ...]) -> None:
+    if isinstance(nodes, int):
+        c.fault("lrm.local.via", 'needs the hosts\' names: nodes = ["n1", "n2"]')
+    if not any("{node}" in word for word in via):
+        like = '["ssh", "{node}", "{command}"]'
+        c.fault("lrm.local.via", f"no word has {{node}} in it; write it like {like}")
 
 
 def _options(c: Checker, doc: Mapping[str, Any], vmm: str) -> Mapping[str, Any]:
