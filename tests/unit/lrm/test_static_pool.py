@@ -116,9 +116,8 @@ def test_greedy_the_first_host_with_room_is_filled_first(pool: Pool) -> None:
 
 
 def test_a_term_reaches_the_host_and_is_waited_for(pool: Pool) -> None:
-    id = pool.submit(
-        'trap "sleep 0.3; echo put away; exit 0" TERM; wait_here() { while :; do sleep 0.1; done; }; wait_here'
-    )
+    body = 'trap "sleep 0.3; echo put away; exit 0" TERM; while :; do sleep 0.1; done'
+    id = pool.submit(body)
     pool.until(id, JobState.RUNNING)
     until(lambda: (pool.home / "calls").exists())
     time.sleep(0.3)  # its trap is set
