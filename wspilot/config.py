@@ -2,153 +2,45 @@
 
 All mistakes of a file are reported together, each with its key's path; an unknown key names its
 nearest relative. With no file at all the built-in defaults work anywhere (PROTOCOLS.md section 7).
-The tables of keys below are what docs/config.md is held against.
+What may stand in it is in sitekeys.py.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from wspilot.checks import (
     Checker,
     Reader,
-    address,
-    cidr,
-    count,
-    directory,
-    duration,
-    flag,
-    link,
-    list_of,
-    node_name,
-    number,
-    one_of,
-    range_,
     show,
-    size,
-    text,
-    word,
 )
 from wspilot.errors import UsageError
 from wspilot.home import home_dir
 from wspilot.model import LeaseType
 from wspilot.settings import Budget, Images, Network, Policy, Site
+from wspilot.sitekeys import (
+    ADAPTER_OF,
+    BUDGET_KEYS,
+    HOLD_S,
+    IMAGES_KEYS,
+    LRM_KEYS,
+    LRMS,
+    NETWORK_KEYS,
+    POLICY_KEYS,
+    ROLE_KEYS,
+    SECTIONS,
+    SITE_KEYS,
+    TYPE_KEYS,
+    VMM_KEYS,
+    VMMS,
+)
 from wspilot.text import check_name, clean, parse_size
 
-LRMS = ("torque", "slurm", "local")
-VMMS = ("xen", "qemu", "sim")
-ADAPTERS = ("balloon", "none", "sim")
-ADAPTER_OF = {"xen": "balloon", "qemu": "none", "sim": "sim"}
 MAX_FILE = 1 << 20
-
-SITE_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Site, reader)
-    "lrm": ("lrm", one_of(LRMS)),
-    "vmm": ("vmm", one_of(VMMS)),
-    "adapter": ("adapter", one_of(ADAPTERS)),
-    "node_python": ("node_python", text),
-    "spool": ("spool", directory),
-    "store": ("store", directory),
-    "images": ("images_dir", directory),
-    "jobs": ("jobs", one_of(("per-workspace", "per-node"))),
-    "default_image": ("default_image", check_name),
-    "idle_exit": ("idle_exit_s", duration(1)),
-    "keep": ("keep_s", duration(1)),
-    "max_duration": ("max_duration_s", duration(1)),
-    "allow_root": ("allow_root", flag),
-    "guardian": ("guardian", flag),
-    "stop_share": ("stop_share", number(0.01, 0.99)),
-    "nodes": ("nodes", count(1, 100_000)),
-    "node_cpus": ("node_cpus", count(1, 4096)),
-    "node_memory": ("node_memory_mib", size(1)),
-}
-_EVERY_LRM: Mapping[str, Reader] = {
-    "poll": duration(1),
-    "min_poll": duration(1),
-    "max_jobs": count(1, 100_000),
-}
-_BATCH: Mapping[str, Reader] = {
-    "queue": word,
-    "account": word,
-    "qos": word,
-    "reservation": word,
-    "kill_delay": duration(0),
-    "extra": list_of(text),
-    "drop": list_of(text),
-    **_EVERY_LRM,
-}
-LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
-    "torque": {
-        "start": one_of(("pbsdsh", "srun")),
-        "flavour": one_of(("torque", "slurm")),
-        "priority": count(-1024, 1023),  # qsub -p
-        **_BATCH,
-    },
-    "slurm": {"priority": count(-2147483645, 2147483645), **_BATCH},  # sbatch --nice
-    "local": {
-        "nodes": lambda value, where: _nodes(value, where),
-        "via": list_of(text),
-        "cores": count(1, 4096),
-        "memory": size(1),
-        "grace": duration(0),
-        **_EVERY_LRM,
-    },
-}
-VMM_KEYS: Mapping[str, Mapping[str, Reader]] = {
-    "sim": {
-        "boot_s": number(0, 86400),
-        "stop_s": number(0, 86400),
-        "fail": lambda value, where: _table(value, where),
-    },
-    "qemu": {"accel": one_of(("auto", "tcg", "kvm"))},
-    "xen": {},
-}
-# What has to take some time: with nothing for these no lease could ever become active.
-BUDGET_LEAST = {"launch": 1, "boot": 1, "restore": 1}
-BUDGET_KEYS: Mapping[str, Reader] = {
-    key: duration(BUDGET_LEAST.get(key, 0))
-    for key in (item.name.removesuffix("_s") for item in fields(Budget))
-}
-POLICIES = ("exact", "reuse", "padded", "warm")
-POLICY_KEYS: Mapping[str, tuple[str, Reader, tuple[str, ...]]] = {  # -> field, reader, whose it is
-    "name": ("name", one_of(POLICIES), POLICIES),
-    "pad": ("pad_s", duration(1), ("padded",)),
-    "hold": ("hold_s", duration(1), ("reuse", "warm")),
-    "slots": ("slots", count(1, 1000), ("warm",)),
-    "hours": ("hours", count(1, 1_000_000), ("warm",)),
-    "lease": ("lease_s", duration(1), ("warm",)),
-    "type": ("type", check_name, ("warm",)),
-}
-HOLD_S = {"warm": 7200}
-TYPE_KEYS: Mapping[str, Reader] = {
-    "name": check_name,
-    "cpus": count(1, 4096),
-    "memory": size(1),
-    "disk": size(0),
-    "max_duration": duration(1),
-    "image": check_name,
-}
-NETWORK_KEYS: Mapping[str, Reader] = {
-    "way": one_of(("user", "bridge")),
-    "cidr": cidr,
-    "bridge": link,
-    "gateway": address,
-    "dns": list_of(address),
-    "deny": list_of(range_),
-    "restrict": flag,
-}
-IMAGES_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Images, reader)
-    "cache": ("cache_mib", size(0)),
-    "share": ("share", flag),
-    "save_rate": ("save_rate_mib", size(1)),
-}
-SECTIONS = ("site", "lrm", "vmm", "images", "budget", "policy", "type", "network")
-
 LOCAL_DEFAULTS: Mapping[str, Any] = {"nodes": 4, "cores": 8, "memory": "8GiB"}
 BUILT_IN: Mapping[str, Any] = {
     "type": [
@@ -235,12 +127,6 @@ def _values(
     return {key: value for key, value in found.items() if value is not missing}
 
 
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: must be a table")
-    return value
-
-
 def _lrm(c: Checker, doc: Mapping[str, Any], lrm: str) -> dict[str, Any]:
     """The fields of Site that [lrm.NAME] decides; tables of LRMs not in use are checked too."""
     table = c.table(doc, "lrm")
@@ -268,19 +154,6 @@ def _lrm(c: Checker, doc: Mapping[str, Any], lrm: str) -> dict[str, Any]:
     out["max_jobs"] = values.get("max_jobs", Site.max_jobs)
     out["node_python"] = "" if lrm == "local" and "via" not in values else "python3"
     return out
-
-
-def _nodes(value: Any, where: str) -> int | tuple[str, ...]:
-    """How many nodes, or their names."""
-    if not isinstance(value, list):
-        return int(count(1, 1000)(value, where))
-    names: tuple[str, ...] = list_of(node_name, 1000)(value, where)
-    if not names:
-        raise UsageError(f"{where}: names no node")
-    for name, times in Counter(names).items():
-        if times > 1:
-            raise UsageError(f"{where}: {name} is there {times} times")
-    return names
 
 
 def _far(c: Checker, nodes: int | tuple[str, ...], via: tuple[str, ...]) -> None:
@@ -356,8 +229,19 @@ def _types(c: Checker, doc: Mapping[str, Any], longest_s: int) -> Mapping[str, L
             values.get("disk", 0),
             values.get("max_duration", longest_s),
             values.get("image", ""),
+            values.get("nics"),
+            values.get("ready", ""),
+            values.get("placement", ""),
+            **roles(c, entry, where),
         )
     return found
+
+
+def roles(c: Checker, entry: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]]:
+    """What a group, or every group of a lease type, provides and requires."""
+    table = c.table(entry, "roles", where)
+    c.known(table, f"{where}.roles", ROLE_KEYS)
+    return {key: c.get(table, f"{where}.roles", key, (), read) for key, read in ROLE_KEYS.items()}
 
 
 def _networks(c: Checker, doc: Mapping[str, Any]) -> Mapping[str, Network]:
@@ -407,6 +291,11 @@ def _together(c: Checker, site: Site) -> None:
         near = c.near(site.policy.type, site.types)
         c.fault("policy.type", f"no lease type {site.policy.type!r}{near}")
     for n, kind in enumerate(site.types.values()):
+        for name in kind.nics or ():
+            if name not in site.networks:
+                c.fault(
+                    f"type[{n}].nics", f"no network {show(name)!r}{c.near(name, site.networks)}"
+                )
         if site.node_cpus and kind.cpus > site.node_cpus:
             c.fault(
                 f"type[{n}].cpus",

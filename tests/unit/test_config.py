@@ -13,11 +13,12 @@ import pytest
 from tomli import loads
 
 from tests.unit.sites import HOME, ROOT, shaken, site
-from wspilot.config import LRM_KEYS, check, load
+from wspilot.config import check, load
 from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.site import BatchSettings, LocalSettings, local_settings
 from wspilot.errors import UsageError
 from wspilot.settings import Budget
+from wspilot.sitekeys import LRM_KEYS
 
 
 def test_with_no_file_the_defaults_work_anywhere() -> None:
@@ -133,6 +134,12 @@ BAD = {
     TYPE + "memroy = '1GiB'": "type[0].memroy: unknown key; did you mean 'memory'?",
     NET + "brige = 'br0'": "network.a.brige: unknown key; did you mean 'bridge'?",
     '["\\u001b[31mred"]\na = 1': "[31mred: unknown key",
+    TYPE + "nics = ['privat']": "type[0].nics: no network 'privat'; did you mean 'private'?",
+    TYPE + "nics = 'private'": "type[0].nics: must be a list, not 'private'",
+    TYPE + "ready = 'soon'": "type[0].ready: 'soon' is not one of agent, address",
+    TYPE + "placement = 'alone'": "type[0].placement: 'alone' is not one of spread, pack",
+    TYPE + "roles = { provide = ['x'] }": "type[0].roles.provide: unknown key; did you mean",
+    TYPE + "roles = { provides = ['x/y'] }": "type[0].roles.provides[0]: 'x/y' is not a name",
     # words
     "[site]\nlrm = 'pbs'": "site.lrm: 'pbs' is not one of torque, slurm, local",
     "[site]\nlrm = ['local']": "site.lrm: ['local'] is not one of",

@@ -55,7 +55,7 @@ def workspace(books: Books, ws: Workspace) -> Doc:
 
 def types(site: Site) -> Doc:
     """The site's catalogue."""
-    return {"schema": SCHEMA, "types": [asdict(kind) for kind in site.types.values()]}
+    return {"schema": SCHEMA, "types": [_plain(asdict(kind)) for kind in site.types.values()]}
 
 
 def images(found: Iterable[Image]) -> Doc:

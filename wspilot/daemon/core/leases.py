@@ -187,7 +187,7 @@ def review(turn: Turn, id: str) -> None:
     lost = [
         slot
         for slot in turn.books.current_slots(ws)
-        if slot.state in FINAL_SLOT or slot.state is S.RELEASING
+        if (slot.state in FINAL_SLOT or slot.state is S.RELEASING) and not _given_up(turn, slot)
     ]
     members = turn.books.vms_of(ws)
     if all(vm.wanted == "gone" for vm in members):
@@ -197,7 +197,32 @@ def review(turn: Turn, id: str) -> None:
     elif cause := _broken(turn, ws, members):
         _roll_back(turn, ws, cause, lost)
     else:
-        _review_going(turn, ws, members)
+        _review_going(turn, _early(turn, ws), members)
+
+
+def _early(turn: Turn, ws: Workspace) -> Workspace:
+    """The nodes of a slot whose VMs were all destroyed go back before the others' do."""
+    for slot in turn.books.current_slots(ws):
+        if slot.wanted != "held" or not _given_up(turn, slot):
+            continue
+        if spares.worth_keeping(turn, slot):
+            spares.keep(turn, slot)
+        else:
+            turn.note("info", "slot", "its VMs were destroyed: it goes back before the lease ends",
+                      workspace=ws.id, slot=slot.id)  # fmt: skip
+            endings.let_go(turn, slot)
+    ws = spares.leave(turn, turn.books.workspace(ws.id) or ws)
+    for slot in turn.books.current_slots(ws):
+        vms.assign(turn, slot)  # the others need not wait for it any longer
+    return ws
+
+
+def _given_up(turn: Turn, slot: Slot) -> bool:
+    """Were all its VMs destroyed one by one, and are gone?"""
+    found = [vm for vm in map(turn.books.vm, slot.vms) if vm is not None]
+    return bool(found) and all(
+        vm.wanted == "gone" and vm.state is V.TERMINATED and not vm.held for vm in found
+    )
 
 
 def _broken(turn: Turn, ws: Workspace, members: list[Vm]) -> str:
@@ -251,7 +276,7 @@ def _review_going(turn: Turn, ws: Workspace, members: list[Vm]) -> None:
 
 
 def _waiting(turn: Turn, ws: Workspace, up: list[Vm], wanted: list[Vm]) -> str:
-    current = turn.books.current_slots(ws)
+    current = [slot for slot in turn.books.current_slots(ws) if slot.wanted == "held"]
     unready = [slot for slot in current if slot.state is not S.READY]
     if unready:
         why = unready[0].waits_for or unready[0].state.value
