@@ -21,6 +21,7 @@ Reader = Callable[[Any, str], Any]
 SHOWN = 20  # faults in one message; did_you_mean costs too much to ask it for thousands
 LINE = 1000  # characters of one text
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@%+,/=-]{0,127}")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # messages.NODE_RE
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its end
 
 
@@ -114,6 +115,14 @@ def link(value: Any, where: str) -> str:
     if not isinstance(value, str) or not _LINK.fullmatch(value):
         raise UsageError(f"{where}: must be a device's name of 1 to 15 letters, digits, _ . and -")
     return value
+
+
+def node_name(value: Any, where: str) -> str:
+    """The name of a host, as messages carry it; with a letter, or it would be a number of them."""
+    good = isinstance(value, str) and _NODE.fullmatch(value) and not value.isdigit()
+    if not good:
+        raise UsageError(f"{where}: {quoted(value)} is not the name of a node")
+    return str(value)
 
 
 def one_of(choices: tuple[str, ...]) -> Reader:

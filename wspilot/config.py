@@ -2,7 +2,7 @@
 
 All mistakes of a file are reported together, each with its key's path; an unknown key names its
 nearest relative. With no file at all the built-in defaults work anywhere (PROTOCOLS.md section 7).
-The tables of keys below are what docs/config.md is held against.
+What may stand in it is in sitekeys.py.
 """
 
 from __future__ import annotations
@@ -10,131 +10,37 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from wspilot.checks import (
     Checker,
     Reader,
-    address,
-    cidr,
-    count,
-    directory,
-    duration,
-    flag,
-    link,
-    list_of,
-    number,
-    one_of,
-    range_,
     show,
-    size,
-    text,
-    word,
 )
 from wspilot.errors import UsageError
 from wspilot.home import home_dir
 from wspilot.model import LeaseType
-from wspilot.settings import Budget, Images, Network, Site
+from wspilot.settings import Budget, Images, Network, Policy, Site
+from wspilot.sitekeys import (
+    ADAPTER_OF,
+    BUDGET_KEYS,
+    HOLD_S,
+    IMAGES_KEYS,
+    LRM_KEYS,
+    LRMS,
+    NETWORK_KEYS,
+    POLICY_KEYS,
+    ROLE_KEYS,
+    SECTIONS,
+    SITE_KEYS,
+    TYPE_KEYS,
+    VMM_KEYS,
+    VMMS,
+)
 from wspilot.text import check_name, clean, parse_size
 
-LRMS = ("torque", "slurm", "local")
-VMMS = ("xen", "qemu", "sim")
-ADAPTERS = ("balloon", "none", "sim")
-ADAPTER_OF = {"xen": "balloon", "qemu": "none", "sim": "sim"}
 MAX_FILE = 1 << 20
-
-SITE_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Site, reader)
-    "lrm": ("lrm", one_of(LRMS)),
-    "vmm": ("vmm", one_of(VMMS)),
-    "adapter": ("adapter", one_of(ADAPTERS)),
-    "node_python": ("node_python", text),
-    "spool": ("spool", directory),
-    "store": ("store", directory),
-    "images": ("images_dir", directory),
-    "jobs": ("jobs", one_of(("per-workspace", "per-node"))),
-    "default_image": ("default_image", check_name),
-    "idle_exit": ("idle_exit_s", duration(1)),
-    "keep": ("keep_s", duration(1)),
-    "max_duration": ("max_duration_s", duration(1)),
-    "allow_root": ("allow_root", flag),
-    "guardian": ("guardian", flag),
-    "stop_share": ("stop_share", number(0.01, 0.99)),
-    "nodes": ("nodes", count(1, 100_000)),
-    "node_cpus": ("node_cpus", count(1, 4096)),
-    "node_memory": ("node_memory_mib", size(1)),
-}
-_EVERY_LRM: Mapping[str, Reader] = {
-    "poll": duration(1),
-    "min_poll": duration(1),
-    "max_jobs": count(1, 100_000),
-}
-_BATCH: Mapping[str, Reader] = {
-    "queue": word,
-    "account": word,
-    "qos": word,
-    "reservation": word,
-    "kill_delay": duration(0),
-    "extra": list_of(text),
-    "drop": list_of(text),
-    **_EVERY_LRM,
-}
-LRM_KEYS: Mapping[str, Mapping[str, Reader]] = {
-    "torque": {
-        "start": one_of(("pbsdsh", "srun")),
-        "flavour": one_of(("torque", "slurm")),
-        "priority": count(-1024, 1023),  # qsub -p
-        **_BATCH,
-    },
-    "slurm": {"priority": count(-2147483645, 2147483645), **_BATCH},  # sbatch --nice
-    "local": {
-        "nodes": count(1, 1000),
-        "cores": count(1, 4096),
-        "memory": size(1),
-        "grace": duration(0),
-        **_EVERY_LRM,
-    },
-}
-VMM_KEYS: Mapping[str, Mapping[str, Reader]] = {
-    "sim": {
-        "boot_s": number(0, 86400),
-        "stop_s": number(0, 86400),
-        "fail": lambda value, where: _table(value, where),
-    },
-    "qemu": {"accel": one_of(("auto", "tcg", "kvm"))},
-    "xen": {},
-}
-# What has to take some time: with nothing for these no lease could ever become active.
-BUDGET_LEAST = {"launch": 1, "boot": 1, "restore": 1}
-BUDGET_KEYS: Mapping[str, Reader] = {
-    key: duration(BUDGET_LEAST.get(key, 0))
-    for key in (item.name.removesuffix("_s") for item in fields(Budget))
-}
-TYPE_KEYS: Mapping[str, Reader] = {
-    "name": check_name,
-    "cpus": count(1, 4096),
-    "memory": size(1),
-    "disk": size(0),
-    "max_duration": duration(1),
-    "image": check_name,
-}
-NETWORK_KEYS: Mapping[str, Reader] = {
-    "way": one_of(("user", "bridge")),
-    "cidr": cidr,
-    "bridge": link,
-    "gateway": address,
-    "dns": list_of(address),
-    "deny": list_of(range_),
-    "restrict": flag,
-}
-IMAGES_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Images, reader)
-    "cache": ("cache_mib", size(0)),
-    "share": ("share", flag),
-    "save_rate": ("save_rate_mib", size(1)),
-}
-SECTIONS = ("site", "lrm", "vmm", "images", "budget", "type", "network")
-
 LOCAL_DEFAULTS: Mapping[str, Any] = {"nodes": 4, "cores": 8, "memory": "8GiB"}
 BUILT_IN: Mapping[str, Any] = {
     "type": [
@@ -201,6 +107,7 @@ def check(doc: Mapping[str, Any], home: Path, source: str) -> Site:
         **{**_lrm(c, doc, lrm), **chosen},
         budget=_budget(c, doc),
         images=_images(c, doc),
+        policy=_policy(c, doc),
         types=_types(c, doc, chosen["max_duration_s"]),
         networks=_networks(c, doc),
         vmm_options=_options(c, doc, vmm),
@@ -220,12 +127,6 @@ def _values(
     return {key: value for key, value in found.items() if value is not missing}
 
 
-def _table(value: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{where}: must be a table")
-    return value
-
-
 def _lrm(c: Checker, doc: Mapping[str, Any], lrm: str) -> dict[str, Any]:
     """The fields of Site that [lrm.NAME] decides; tables of LRMs not in use are checked too."""
     table = c.table(doc, "lrm")
@@ -241,15 +142,26 @@ def _lrm(c: Checker, doc: Mapping[str, Any], lrm: str) -> dict[str, Any]:
         raw = {**LOCAL_DEFAULTS, **raw}
         out["node_memory_mib"] = values.get("memory", parse_size(LOCAL_DEFAULTS["memory"]))
         out["node_cpus"] = values.get("cores", LOCAL_DEFAULTS["cores"])
-        out["nodes"] = values.get("nodes", LOCAL_DEFAULTS["nodes"])
+        nodes = values.get("nodes", LOCAL_DEFAULTS["nodes"])
+        out["nodes"] = nodes if isinstance(nodes, int) else len(nodes)
+        if "via" in values:
+            _far(c, nodes, values["via"])
     least = float(values.get("min_poll", 0.2 if lrm == "local" else Site.min_poll_s))
     poll = float(values.get("poll", max(least, 0.5 if lrm == "local" else Site.poll_s)))
     if poll < least:
         c.fault(f"lrm.{lrm}.poll", f"{poll:g}s is less than min_poll, {least:g}s")
     out.update(poll_s=poll, min_poll_s=least, lrm_settings=raw)
     out["max_jobs"] = values.get("max_jobs", Site.max_jobs)
-    out["node_python"] = "" if lrm == "local" else "python3"
+    out["node_python"] = "" if lrm == "local" and "via" not in values else "python3"
     return out
+
+
+def _far(c: Checker, nodes: int | tuple[str, ...], via: tuple[str, ...]) -> None:
+    if isinstance(nodes, int):
+        c.fault("lrm.local.via", 'needs the hosts\' names: nodes = ["n1", "n2"]')
+    if not any("{node}" in word for word in via):
+        like = '["ssh", "{node}", "{command}"]'
+        c.fault("lrm.local.via", f"no word has {{node}} in it; write it like {like}")
 
 
 def _options(c: Checker, doc: Mapping[str, Any], vmm: str) -> Mapping[str, Any]:
@@ -278,6 +190,19 @@ def _images(c: Checker, doc: Mapping[str, Any]) -> Images:
     return Images(**{IMAGES_KEYS[key][0]: value for key, value in values.items()})
 
 
+def _policy(c: Checker, doc: Mapping[str, Any]) -> Policy:
+    table = c.table(doc, "policy")
+    c.known(table, "policy", POLICY_KEYS)
+    given = _values(c, table, "policy", {key: read for key, (_, read, _) in POLICY_KEYS.items()})
+    name = given.get("name", Policy.name)
+    for key, (_, _, whose) in POLICY_KEYS.items():
+        if key in table and name not in whose:
+            names = " or ".join(f'"{one}"' for one in whose)
+            c.fault(f"policy.{key}", f"needs name = {names}")
+    given.setdefault("hold", HOLD_S.get(name, Policy.hold_s))
+    return Policy(**{POLICY_KEYS[key][0]: value for key, value in given.items()})
+
+
 def _types(c: Checker, doc: Mapping[str, Any], longest_s: int) -> Mapping[str, LeaseType]:
     found: dict[str, LeaseType] = {}
     entries = doc.get("type", BUILT_IN["type"])
@@ -304,8 +229,19 @@ def _types(c: Checker, doc: Mapping[str, Any], longest_s: int) -> Mapping[str, L
             values.get("disk", 0),
             values.get("max_duration", longest_s),
             values.get("image", ""),
+            values.get("nics"),
+            values.get("ready", ""),
+            values.get("placement", ""),
+            **roles(c, entry, where),
         )
     return found
+
+
+def roles(c: Checker, entry: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]]:
+    """What a group, or every group of a lease type, provides and requires."""
+    table = c.table(entry, "roles", where)
+    c.known(table, f"{where}.roles", ROLE_KEYS)
+    return {key: c.get(table, f"{where}.roles", key, (), read) for key, read in ROLE_KEYS.items()}
 
 
 def _networks(c: Checker, doc: Mapping[str, Any]) -> Mapping[str, Network]:
@@ -351,7 +287,15 @@ def _together(c: Checker, site: Site) -> None:
     """What only the whole file can get wrong: a type that no node holds, or no such adapter."""
     if site.adapter == "balloon" and site.vmm != "xen":
         c.fault("site.adapter", f"balloon needs vmm xen, not {site.vmm}")
+    if site.policy.type and site.policy.type not in site.types:
+        near = c.near(site.policy.type, site.types)
+        c.fault("policy.type", f"no lease type {site.policy.type!r}{near}")
     for n, kind in enumerate(site.types.values()):
+        for name in kind.nics or ():
+            if name not in site.networks:
+                c.fault(
+                    f"type[{n}].nics", f"no network {show(name)!r}{c.near(name, site.networks)}"
+                )
         if site.node_cpus and kind.cpus > site.node_cpus:
             c.fault(
                 f"type[{n}].cpus",
@@ -365,4 +309,4 @@ def _together(c: Checker, site: Site) -> None:
             )
 
 
-__all__ = ["Budget", "Network", "Site", "check", "load"]
+__all__ = ["Budget", "Network", "Policy", "Site", "check", "load"]

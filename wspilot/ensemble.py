@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from wspilot.checks import Checker, Reader, at, count, duration, list_of, one_of, quoted, text
-from wspilot.config import Site
+from wspilot.config import Site, roles
 from wspilot.errors import UsageError
-from wspilot.images import READY, Image
-from wspilot.model import Group, LeaseType
+from wspilot.images import Image
+from wspilot.model import READY, Group, LeaseType
+from wspilot.sitekeys import PLACEMENTS
 from wspilot.text import check_name, format_duration
 
 MAX_VMS = 10_000
-PLACEMENTS = ("spread", "pack")
 MAX_USER_DATA = 16 * 1024
 _KEY = re.compile(r"(ssh|ecdsa|sk)-[A-Za-z0-9@.-]+ [A-Za-z0-9+/=]+( [^\x00-\x1f\x7f]*)?")
 
@@ -65,10 +65,6 @@ GROUP_KEYS: Mapping[str, Reader] = {
     "ready": one_of(READY),
     "placement": one_of(PLACEMENTS),
     "user_data": user_data,
-}
-ROLE_KEYS: Mapping[str, Reader] = {
-    "provides": list_of(check_name, 32),
-    "requires": list_of(check_name, 32),
 }
 
 
@@ -180,13 +176,7 @@ class _Reading:
         least = self._get("min", number)
         if "min" in self.entry and least > number:
             self._fault("min", f"{least} is more than count, {number}")
-        roles = self.c.table(self.entry, "roles", self.where)
-        self.c.known(roles, at(self.where, "roles"), ROLE_KEYS)
-        provides, requires = (
-            self.c.get(roles, at(self.where, "roles"), key, (), read)
-            for key, read in ROLE_KEYS.items()
-        )
-        nics = self._nics()
+        nics = self._nics(kind)
         return Group(
             name=self._get("name", ""),
             type=kind.name if kind else "",
@@ -197,10 +187,9 @@ class _Reading:
             memory_mib=kind.memory_mib if kind else 1,
             disk_mib=kind.disk_mib if kind else 0,
             nics=nics,
-            provides=provides,
-            requires=requires,
-            ready=self._ready(image, nics),
-            placement=self._get("placement", "spread"),
+            ready=self._ready(kind, image, nics),
+            placement=self._get("placement", (kind and kind.placement) or "spread"),
+            **self._roles(kind),
             user_data=self._get("user_data", ""),
         )
 
@@ -233,8 +222,19 @@ class _Reading:
             self._fault("image", needs)
         return image
 
-    def _nics(self) -> tuple[str, ...]:
-        nics: tuple[str, ...] = self._get("nics", tuple(self.site.networks)[:1])
+    def _roles(self, kind: LeaseType | None) -> dict[str, tuple[str, ...]]:
+        """The group's own, each kind of role apart; else its type's."""
+        own = roles(self.c, self.entry, self.where)
+        said = self.entry.get("roles")
+        given = said if isinstance(said, Mapping) else {}
+        return {
+            key: own[key] if key in given or kind is None else getattr(kind, key) for key in own
+        }
+
+    def _nics(self, kind: LeaseType | None) -> tuple[str, ...]:
+        first = tuple(self.site.networks)[:1]
+        types = kind.nics if kind else None
+        nics: tuple[str, ...] = self._get("nics", first if types is None else types)
         for name, times in Counter(nics).items():
             if name not in self.site.networks:
                 near = self.c.near(name, self.site.networks)
@@ -243,8 +243,9 @@ class _Reading:
                 self._fault("nics", f"{name} is there twice")
         return nics
 
-    def _ready(self, image: Image | None, nics: tuple[str, ...]) -> str:
-        ready: str = self._get("ready", image.ready if image else "agent")
+    def _ready(self, kind: LeaseType | None, image: Image | None, nics: tuple[str, ...]) -> str:
+        default = (kind.ready if kind else "") or (image.ready if image else "agent")
+        ready: str = self._get("ready", default)
         networks = [self.site.networks[name] for name in nics if name in self.site.networks]
         closed = self.site.vmm == "qemu" and all(network.way == "user" for network in networks)
         if ready == "address" and closed:  # nobody but its sisters reaches it: a wait in vain

@@ -16,10 +16,10 @@ from typing import Any
 from wspilot.config import Site
 from wspilot.errors import WspilotError
 from wspilot.imagefiles import FORMATS, File, Folder, blanks, partitions, together
+from wspilot.model import READY
 from wspilot.text import check_name, clean
 
 KINDS = ("kernel", "disk", "sim")
-READY = ("agent", "address", "console", "process")
 CONTEXTS = ("agent", "cloud-init", "patch", "none")
 MAX_FILE = 65536
 APPEND_MAX = 2000  # what a node takes

@@ -86,6 +86,7 @@ class Outcome(str, Enum):
 
 
 S, V, W = SlotState, VmState, WorkspaceState
+READY = ("agent", "address", "console", "process")  # how a guest shows that it is up
 
 # From any state on the left a record may go to those on the right; whatever is not here is a
 # late or repeated word and changes nothing. docs/states.md is printed from these tables.
@@ -163,7 +164,7 @@ class Span:
 
 @dataclass(frozen=True)
 class LeaseType:
-    """An entry of the site's catalogue: what a VM of this type gets."""
+    """An entry of the site's catalogue: what a VM of this type gets, unless its group says else."""
 
     name: str
     cpus: int
@@ -171,6 +172,11 @@ class LeaseType:
     disk_mib: int
     max_duration_s: int
     image: str = ""
+    nics: Optional[tuple[str, ...]] = None
+    ready: str = ""
+    placement: str = ""
+    provides: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -330,6 +336,9 @@ class Slot:
     cancel_said: str = ""
     repair_of: str = ""  # a repair job's node
     again: str = ""  # the slot that was asked for in its place
+    warm: bool = False  # asked for in advance, for whoever comes
+    idle_at: Optional[float] = None  # since when it stands for nobody (or is being emptied for it)
+    idle_s: float = 0.0  # how long it did so before it was taken
     proof: Optional[Proof] = None  # that its job is over
     spans: tuple[Span, ...] = ()
 

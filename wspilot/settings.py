@@ -44,6 +44,31 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Policy:
+    """How slots are chosen for requests (docs/policies.md)."""
+
+    name: str = "exact"
+    """`exact`, `reuse`, `padded` or `warm`."""
+    pad_s: int = 1800
+    """`padded`: how much longer than its lease a slot is."""
+    hold_s: int = 600
+    """`reuse` and `warm`: how long a slot that serves nobody is kept."""
+    slots: int = 1
+    """`warm`: how many slots stand ready."""
+    hours: int = 8
+    """`warm`: node hours a day that slots may stand ready and serve nobody."""
+    lease_s: int = 3600
+    """`warm`: the longest lease that a slot still serves when it is taken at the end of `hold`."""
+    type: str = ""
+    """`warm`: the lease type that fits into one; default: the one with the most memory."""
+
+    @property
+    def keeps(self) -> bool:
+        """Are there slots that serve nobody?"""
+        return self.name in ("reuse", "warm")
+
+
+@dataclass(frozen=True)
 class Network:
     """A named network that leases get addresses from."""
 
@@ -139,6 +164,8 @@ class Site:
     """Cap on our jobs in the queue."""
     budget: Budget = field(default_factory=Budget)
     """Terms of the walltime."""
+    policy: Policy = field(default_factory=Policy)
+    """Which slots a request becomes."""
     types: Mapping[str, LeaseType] = field(default_factory=dict)
     """The catalogue, by name, in the file's order."""
     networks: Mapping[str, Network] = field(default_factory=dict)

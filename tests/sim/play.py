@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections.abc import Collection
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from tests.sim.table import Moves
 from tests.sim.truth import Truth
 from wspilot.daemon import store
 from wspilot.daemon.addresses import mac_of
-from wspilot.daemon.core import Books, Rules
+from wspilot.daemon.core import Books, Rules, spares
 from wspilot.daemon.core import events as d
 from wspilot.daemon.core.turn import derive_id
-from wspilot.daemon.policy import SlotPlan
+from wspilot.daemon.policy import SlotPlan, reuse
 from wspilot.ensemble import Request
 from wspilot.messages import Kind, Notification
 from wspilot.model import Group, Nic
 from wspilot.node.core import Settings, launch
+from wspilot.settings import Policy
 
 HOSTS = 4
 STORY_S = 700.0  # in which faults strike
@@ -35,6 +37,13 @@ PATIENCE_S = 1200.0  # of its users, in the calm
 CALM_S = 6000.0  # by then everything must have ended
 RULES = Rules(owner=OWNER, launch_s=60, boot_s=60, gather_s=100, again_s=(10, 30, 60),
               repair_s=(20, 60, 120), repair_wait_s=300)  # fmt: skip
+WARM = SlotPlan((), 1, 1, 200, True)
+KEEPING = {  # seed % 5 -> rules of a site whose slots change hands
+    3: replace(RULES, policy=Policy("reuse", hold_s=150)),
+    4: replace(RULES, policy=Policy("warm", hold_s=300, slots=2, hours=1), warm=WARM,
+               warm_walltime_s=900),
+}  # fmt: skip
+CALM = replace(RULES, policy=Policy(hold_s=150))
 _MEMORY = Path("/dev/shm")
 
 
@@ -59,6 +68,9 @@ class Play:
         self._suspendable = chance.random.random() < 0.5
         self.asked: list[str] = []
         self.users, self._users_came = users or 0, 0
+        if seed % 5 in KEEPING and kinds is None:  # slots change hands when leases end early
+            chance.kinds |= {Fault.DESTROY}
+            self.users = users or chance.random.randrange(3, 9)
         self._launched: dict[str, list[SimPilot]] = {}  # job -> pilots of its last start
 
     def _host(self, name: str) -> Host:
@@ -69,7 +81,8 @@ class Play:
 
     def run(self) -> None:
         """All of it. Raises Violation."""
-        self.head = Head(self.clock, self.chance, self.lrm, self._disk, RULES, self._look)
+        rules = KEEPING.get(self.seed % 5, RULES)
+        self.head = Head(self.clock, self.chance, self.lrm, self._disk, rules, self._look)
         self.head.share = self.share
         signals = self.lrm.signals
         signals.start = lambda job: self._start(job, job.starts)
@@ -115,6 +128,7 @@ class Play:
     def _calm(self) -> None:
         """No fault strikes any more; what was broken is mended; time goes on until all is over."""
         self.chance.calm = True
+        self.head.rules = CALM  # nothing is asked for in advance any more
         self.share.back_at = 0.0
         for pilot in self.pilots.values():
             pilot.resume()
@@ -166,13 +180,22 @@ class Play:
             (Nic("private", mac_of(ip), ip),) for _, ip in zip(members, free, strict=False)
         )
         walltime = request.duration_s + int(sum(BUDGET.values()))
-        event = d.Deploy(id, 7, f"ws{number}", request, plan, walltime, "per-node", nics)
+        event = d.Deploy(id, 7, f"ws{number}", request, self._held(plan, request.duration_s),
+                         walltime, "per-node", nics)  # fmt: skip
         known = self.head.up and self.head.books.workspace(id) is not None
         if not known and not self.head.command(event):
             self.clock.after(5, again)  # the same request with the same token
             return
         self.asked.append(id)
         self._plans(id)
+
+    def _held(self, plan: tuple[SlotPlan, ...], lease_s: int) -> tuple[SlotPlan, ...]:
+        """As the daemon's API does it: spare slots before new ones."""
+        head = self.head
+        if not head.up or not head.rules.policy.keeps:
+            return plan
+        offers = spares.offers(head.books, head.rules, self.clock.now)
+        return reuse(plan, offers, BUDGET["boot"] + lease_s, BUDGET["gather"])
 
     def _plans(self, id: str) -> None:
         """What its user will do with it."""
@@ -250,7 +273,7 @@ class Play:
         budget = BUDGET if not repair else {"launch": 30.0, "reserve": 30.0, "restore": 5.0,
                                             "slack": 10.0}  # fmt: skip
         settings = Settings(
-            slot=job.slot, lease_s=ws.lease_s if ws else 120, walltime_s=job.walltime_s,
+            slot=job.slot, lease_s=ws.lease_s if ws else job.walltime_s, walltime_s=job.walltime_s,
             budget=budget, allow_root=True, grace_s=5.0, stop_share=0.6, take_mib=200,
             repair=repair,
         )  # fmt: skip

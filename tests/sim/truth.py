@@ -46,6 +46,11 @@ class Truth:
         check(record is not None, f"VM {vm} is started and on no books")
         assert record is not None
         check(record.held, f"VM {vm} is started, and its addresses are free")
+        for id, pilot in play.hosts[host].vms.items():
+            other = play.head.books.vm(id)
+            alien = other is not None and other.workspace != record.workspace
+            shared = pilot == play.hosts[host].vms[vm]
+            check(not (alien and shared), f"VMs {vm} and {id} of two leases share a slot")
         living = {id for one in play.hosts.values() for id in one.vms} - {vm}
         for id in living:
             other = play.head.books.vm(id)

@@ -13,11 +13,12 @@ import pytest
 from tomli import loads
 
 from tests.unit.sites import HOME, ROOT, shaken, site
-from wspilot.config import LRM_KEYS, check, load
+from wspilot.config import check, load
 from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.site import BatchSettings, LocalSettings, local_settings
 from wspilot.errors import UsageError
 from wspilot.settings import Budget
+from wspilot.sitekeys import LRM_KEYS
 
 
 def test_with_no_file_the_defaults_work_anywhere() -> None:
@@ -49,6 +50,7 @@ def test_every_setting_of_a_driver_has_a_key_and_none_is_made_up(lrm: str, setti
     known = {item.name.removesuffix("_s").removesuffix("_mib") for item in fields(settings)}
     if lrm == "slurm":
         known -= {"start", "flavour"}  # Torque's
+    known -= {"names"}  # of `nodes`
     assert set(LRM_KEYS[lrm]) == known | {"poll", "min_poll", "max_jobs"}
 
 
@@ -104,6 +106,13 @@ def test_a_whole_site() -> None:
     assert list(s.networks) == ["lab"]  # the built-in ones are not added to a site's own
 
 
+def test_listed_hosts_are_the_nodes_and_their_python_is_not_the_daemons() -> None:
+    s = site("[lrm.local]\nnodes = ['n1', 'n2', 'n3']\nvia = ['ssh', '{node}', '{command}']")
+    made = local_settings(s.lrm_settings)
+    assert (s.nodes, made.nodes, made.names) == (3, 3, ("n1", "n2", "n3"))
+    assert made.via == ("ssh", "{node}", "{command}") and s.node_python == "python3"
+
+
 @pytest.mark.parametrize(("vmm", "adapter"), [("xen", "balloon"), ("qemu", "none"), ("sim", "sim")])
 def test_the_adapter_is_what_the_vmm_wants(vmm: str, adapter: str) -> None:
     assert site(f'[site]\nvmm = "{vmm}"').adapter == adapter
@@ -125,6 +134,12 @@ BAD = {
     TYPE + "memroy = '1GiB'": "type[0].memroy: unknown key; did you mean 'memory'?",
     NET + "brige = 'br0'": "network.a.brige: unknown key; did you mean 'bridge'?",
     '["\\u001b[31mred"]\na = 1': "[31mred: unknown key",
+    TYPE + "nics = ['privat']": "type[0].nics: no network 'privat'; did you mean 'private'?",
+    TYPE + "nics = 'private'": "type[0].nics: must be a list, not 'private'",
+    TYPE + "ready = 'soon'": "type[0].ready: 'soon' is not one of agent, address",
+    TYPE + "placement = 'alone'": "type[0].placement: 'alone' is not one of spread, pack",
+    TYPE + "roles = { provide = ['x'] }": "type[0].roles.provide: unknown key; did you mean",
+    TYPE + "roles = { provides = ['x/y'] }": "type[0].roles.provides[0]: 'x/y' is not a name",
     # words
     "[site]\nlrm = 'pbs'": "site.lrm: 'pbs' is not one of torque, slurm, local",
     "[site]\nlrm = ['local']": "site.lrm: ['local'] is not one of",
@@ -140,6 +155,14 @@ BAD = {
     "[lrm.torque]\nextra = '#PBS'": "lrm.torque.extra: must be a list, not '#PBS'",
     "[lrm.torque]\ndrop = [3]": "lrm.torque.drop[0]: must be one line of text, not 3",
     '[lrm.torque]\nextra = ["a\\nb"]': "lrm.torque.extra[0]: must be one line of text",
+    "[lrm.local]\nnodes = 0": "lrm.local.nodes: 0 is not between 1 and 1000",
+    "[lrm.local]\nnodes = []": "lrm.local.nodes: names no node",
+    "[lrm.local]\nnodes = ['a', 'a']": "lrm.local.nodes: a is there 2 times",
+    "[lrm.local]\nnodes = ['a', 'b c']": "lrm.local.nodes[1]: 'b c' is not the name of a node",
+    "[lrm.local]\nnodes = ['a,b']": "lrm.local.nodes[0]: 'a,b' is not the name of a node",
+    "[lrm.local]\nnodes = ['7']": "lrm.local.nodes[0]: '7' is not the name of a node",
+    "[lrm.local]\nvia = ['ssh', '{node}']": "lrm.local.via: needs the hosts' names",
+    "[lrm.local]\nnodes = ['a']\nvia = ['ssh']": "lrm.local.via: no word has {node} in it",
     "[vmm.qemu]\naccel = 'hvf'": "vmm.qemu.accel: 'hvf' is not one of auto, tcg, kvm",
     "[vmm.sim]\nboot_s = '2s'": "vmm.sim.boot_s: must be a number from 0 to 86400, not '2s'",
     "[vmm.sim]\nfail = 1": "vmm.sim.fail: must be a table",

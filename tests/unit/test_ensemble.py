@@ -59,6 +59,56 @@ def test_the_image_is_the_groups_else_the_types_else_the_sites() -> None:
     assert found == ["default", "huge", "small"]
 
 
+CATALOGUE = """
+[[type]]
+name = "worker"
+memory = "1GiB"
+image = "small"
+nics = ["private", "public"]
+ready = "process"
+placement = "pack"
+roles = { provides = ["worker"], requires = ["ce"] }
+[[type]]
+name = "plain"
+memory = "2GiB"
+"""
+
+
+def inherited(groups: str) -> list[Group]:
+    doc = loads(HEAD + "[[group]]\nname='ce'\ntype='plain'\nroles={provides=['ce']}\n" + groups)
+    return list(parse_ensemble(doc, site(CATALOGUE), IMAGES).groups)
+
+
+def test_a_group_inherits_from_its_type_what_it_does_not_say() -> None:
+    ce, worker = inherited("[[group]]\nname = 'w'\ntype = 'worker'\ncount = 3\n")
+    assert worker == Group("w", "worker", 3, 3, "small", 1, 1024, 0, ("private", "public"),
+                           ("worker",), ("ce",), "process", "pack")  # fmt: skip
+    assert (ce.nics, ce.ready, ce.placement) == (("private",), "agent", "spread")
+
+
+def test_what_a_group_says_itself_replaces_what_its_type_says_key_by_key() -> None:
+    _, worker = inherited(
+        "[[group]]\nname = 'w'\ntype = 'worker'\nimage = 'default'\nnics = ['public']\n"
+        "ready = 'agent'\nplacement = 'spread'\nroles = { requires = [] }\n"
+    )
+    assert (worker.image, worker.nics, worker.ready, worker.placement) == (
+        "default", ("public",), "agent", "spread",
+    )  # fmt: skip
+    assert (worker.provides, worker.requires) == (("worker",), ())
+
+
+def test_a_type_may_have_no_network_at_all() -> None:
+    own = site("[[type]]\nname='a'\nmemory='1GiB'\nnics=[]\n")
+    doc = loads(HEAD + "[[group]]\nname='x'\ntype='a'\n")
+    assert parse_ensemble(doc, own, IMAGES).groups[0].nics == ()
+
+
+def test_what_a_type_hands_down_is_checked_with_the_group() -> None:
+    own = site("[[type]]\nname='a'\nmemory='1GiB'\nroles={requires=['se']}\n")
+    with pytest.raises(UsageError, match=r"group\[0\]\.roles\.requires: nobody provides 'se'"):
+        parse_ensemble(loads(HEAD + "[[group]]\nname='x'\ntype='a'\n"), own, IMAGES)
+
+
 BAD = {
     "": 'workspace.duration: is missing: write duration = "2h"',
     HEAD: "group: there is none: write [[group]]",
@@ -67,6 +117,13 @@ BAD = {
     "[workspace]\nlength = '1h'": "workspace.length: unknown key",
     "[workspace]\nname = 'My Cluster'": "workspace.name: 'My Cluster' is not a name",
     "[workspace]\nname = '[red]x'": "workspace.name: '[red]x' is not a name",
+    "[workspace]\nname = 'a/b'": "workspace.name: 'a/b' is not a name",
+    '[workspace]\nname = "a\\nb"': "workspace.name: 'a\\nb' is not a name",
+    HEAD + "[[group]]\ntype='small'\nname='../vm'": "group[0].name: '../vm' is not a name",
+    HEAD + '[[group]]\ntype="small"\nname="a\\n"': "group[0].name: 'a\\n' is not a name",
+    VM + 'image = "a\\nb"': "group[0].image: 'a\\nb' is not a name",
+    VM + 'nics = ["a\\nb"]': "group[0].nics[0]: must be one line of text",
+    VM + "nics = ['a/b']": "group[0].nics: no network 'a/b'",
     "[workspace]\nduration = 7200": "workspace.duration: 7200 is not a duration",
     "[workspace]\nduration = '0h'": "workspace.duration: '0h' is too short",
     "[workspace]\nduration = '3d'": "workspace.duration: 3d is over the site's limit of 2d",

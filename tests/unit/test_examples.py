@@ -11,12 +11,12 @@ import pytest
 from tomli import loads
 
 from tests.unit.sites import HOME, ROOT, site
-from wspilot import config
+from wspilot import config, sitekeys
 from wspilot.daemon.policy import plan, walltime
-from wspilot.ensemble import GROUP_KEYS, ROLE_KEYS, WORKSPACE_KEYS, parse_ensemble
+from wspilot.ensemble import GROUP_KEYS, WORKSPACE_KEYS, parse_ensemble
 from wspilot.images import KEYS as IMAGE_KEYS
 from wspilot.images import Image, load_images
-from wspilot.settings import Budget, Images
+from wspilot.settings import Budget, Images, Policy
 from wspilot.text import format_duration, format_size
 
 ENSEMBLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -77,16 +77,17 @@ def reference() -> Mapping[str, Table]:
 
 
 DOCUMENTED: Mapping[str, Mapping[str, object]] = {
-    "[site]": config.SITE_KEYS,
-    "[images]": config.IMAGES_KEYS,
-    "[budget]": config.BUDGET_KEYS,
-    "[[type]]": config.TYPE_KEYS,
-    "[network.NAME]": config.NETWORK_KEYS,
-    **{f"[lrm.{name}]": keys for name, keys in config.LRM_KEYS.items()},
-    **{f"[vmm.{name}]": keys for name, keys in config.VMM_KEYS.items() if keys},
+    "[site]": sitekeys.SITE_KEYS,
+    "[images]": sitekeys.IMAGES_KEYS,
+    "[budget]": sitekeys.BUDGET_KEYS,
+    "[policy]": sitekeys.POLICY_KEYS,
+    "[[type]]": sitekeys.TYPE_KEYS,
+    "[network.NAME]": sitekeys.NETWORK_KEYS,
+    **{f"[lrm.{name}]": keys for name, keys in sitekeys.LRM_KEYS.items()},
+    **{f"[vmm.{name}]": keys for name, keys in sitekeys.VMM_KEYS.items() if keys},
     "[workspace]": WORKSPACE_KEYS,
     "[[group]]": GROUP_KEYS,
-    "roles": ROLE_KEYS,
+    "roles": sitekeys.ROLE_KEYS,
     "image.json": dict.fromkeys(IMAGE_KEYS),
 }
 
@@ -117,7 +118,7 @@ def test_the_images_of_the_reference_are_kept_as_built_in() -> None:
 def test_the_defaults_of_the_reference_are_those_in_force() -> None:
     tables, torque = reference(), site("[site]\nlrm = 'torque'")
     for key, (_, default, _) in tables["[site]"].items():
-        value = getattr(site(), config.SITE_KEYS[key][0])
+        value = getattr(site(), sitekeys.SITE_KEYS[key][0])
         if key in ("lrm", "vmm", "default_image"):
             assert default == f"`{value}`"
         elif key in ("keep", "max_duration"):
@@ -134,9 +135,18 @@ def test_the_defaults_of_the_reference_are_those_in_force() -> None:
         assert shown == polls
 
 
+def test_the_policy_of_the_reference_is_the_built_in_one() -> None:
+    for key, (_, default, _) in reference()["[policy]"].items():
+        value = getattr(Policy(), sitekeys.POLICY_KEYS[key][0])
+        if key in ("pad", "hold", "lease"):
+            assert default == f"`{format_duration(value)}`", key
+        elif key != "type":
+            assert default.strip("`") == str(value), key
+
+
 @pytest.mark.parametrize(
     ("key", "words"),
-    [("lrm", config.LRMS), ("vmm", config.VMMS), ("adapter", config.ADAPTERS)],
+    [("lrm", sitekeys.LRMS), ("vmm", sitekeys.VMMS), ("adapter", sitekeys.ADAPTERS)],
 )
 def test_the_words_of_the_reference_are_all_words(key: str, words: tuple[str, ...]) -> None:
     assert reference()["[site]"][key][0] == ", ".join(f"`{word}`" for word in words)

@@ -16,9 +16,10 @@ from wspilot import __version__, ensemble
 from wspilot.daemon import documents, fsck, hostkeys, slotfiles
 from wspilot.daemon.acting import Acting
 from wspilot.daemon.addresses import Pools
+from wspilot.daemon.core import spares
 from wspilot.daemon.core.events import Deploy, Forget, Repair
 from wspilot.daemon.core.turn import derive_id
-from wspilot.daemon.policy import SlotPlan, jobs_of, plan, walltime
+from wspilot.daemon.policy import SlotPlan, choose, jobs_of, overhead_mib, walltime
 from wspilot.daemon.requests import Handler, Params, Requests, count, flag, text
 from wspilot.daemon.service import Listener, Service
 from wspilot.errors import NotFound, Refused, UsageError
@@ -132,8 +133,12 @@ class ServiceApi:
         request = self._request(params, images)
         self._check_name(request.name)
         site = service.site
-        plans = plan(
-            request, site, lambda group: _overhead(site.vmm, group), service.driver.grace_s
+        plans = choose(
+            request,
+            site,
+            lambda group: overhead_mib(site.vmm, group.memory_mib),
+            service.driver.grace_s,
+            spares.offers(service.books, service.rules, service.now()),
         )
         sum_ = walltime(site, request.duration_s, len(plans))
         if flag(params, "dry_run") or flag(params, "show_script"):
@@ -198,7 +203,7 @@ class ServiceApi:
     def _script(self, plans: Iterable[SlotPlan], walltime_s: int, request: Any) -> str:
         """The job scripts as they would be submitted, one after the other."""
         service, texts = self._service, []
-        for n, one in enumerate(plans):
+        for n, one in enumerate(one for one in plans if not one.held):
             slot = Slot(
                 f"{'x' * 7}{n % 10}",
                 "",
@@ -248,12 +253,6 @@ class ServiceApi:
     async def _shutdown(self, params: Params, uid: int) -> dict[str, Any]:
         self._service.stopping.set()
         return {"schema": 1, "stopping": True}
-
-
-def _overhead(vmm: str, group: Any) -> int:
-    """MiB a VM needs on its node beside the guest's memory (measured: docs/decisions.md)."""
-    overhead: dict[str, int] = {"qemu": 128 + group.memory_mib // 16, "xen": 16}
-    return overhead.get(vmm, 0)
 
 
 def _unwaiting(path: str, flags: int) -> int:

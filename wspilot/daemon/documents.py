@@ -55,7 +55,7 @@ def workspace(books: Books, ws: Workspace) -> Doc:
 
 def types(site: Site) -> Doc:
     """The site's catalogue."""
-    return {"schema": SCHEMA, "types": [asdict(kind) for kind in site.types.values()]}
+    return {"schema": SCHEMA, "types": [_plain(asdict(kind)) for kind in site.types.values()]}
 
 
 def images(found: Iterable[Image]) -> Doc:
@@ -72,12 +72,13 @@ def config(site: Site) -> Doc:
 
 def dry_run(request: Request, plans: Iterable[SlotPlan], sum_: Walltime) -> Doc:
     """What a request would ask the batch system for."""
+    plans = tuple(plans)
     slots = [
         {"nodes": one.nodes, "ppn": one.ppn, "memory_mib": one.memory_mib,
-         "whole_node": one.whole_node, "vms": len(one.members)}
+         "whole_node": one.whole_node, "vms": len(one.members), "held": one.held}
         for one in plans
     ]  # fmt: skip
-    nodes = sum(int(slot["nodes"]) for slot in slots)
+    nodes = sum(one.nodes for one in plans if not one.held)  # held ones cost nothing more
     return {
         "schema": SCHEMA,
         "plan": {
@@ -168,7 +169,7 @@ def _slot(books: Books, slot: Slot) -> Doc:
         "vms": list(slot.vms), "repair_of": slot.repair_of, "again": slot.again,
         "tries": slot.calls, "cancel_tries": slot.cancel_tries, "cancel_said": slot.cancel_said,
         "unknown_nodes": [pilot.node for pilot in pilots if pilot.lost],
-        "proof": _proof(slot.proof),
+        "proof": _proof(slot.proof), "idle_at": _time(slot.idle_at),
     }  # fmt: skip
 
 

@@ -201,7 +201,7 @@ class Effects:
         service = self._service
         slot = service.books.slot(id)
         ws = service.books.workspace(slot.workspace) if slot else None
-        if slot is None or (ws is None and not slot.repair_of):
+        if slot is None or (ws is None and not slot.repair_of and slot.idle_at is None):
             raise WspilotError(f"slot {id} is not on the books")
         zipapp = self._node_code()
         place = service.spool.root / "slots" / id

@@ -39,6 +39,7 @@ from wspilot.daemon.lane import Aside, Lane
 from wspilot.daemon.lock import HomeLock
 from wspilot.daemon.lrm import open_driver
 from wspilot.daemon.lrm.runner import Runner
+from wspilot.daemon.policy import warm_plan, warm_walltime_s
 from wspilot.daemon.polling import Polling
 from wspilot.daemon.spool import Spool
 from wspilot.daemon.store import WAY_OUT, Store, StoreDamaged, StoreError, StoreFull
@@ -358,6 +359,7 @@ def rules_of(site: Site) -> core.Rules:
     """The site's numbers as the core takes them."""
     budget = site.budget
     local = site.lrm == "local"
+    warm = warm_plan(site) if site.policy.name == "warm" else None
     return core.Rules(
         launch_s=budget.launch_s,
         boot_s=budget.boot_s,
@@ -370,6 +372,9 @@ def rules_of(site: Site) -> core.Rules:
         submit_gap_s=0.0 if local else 0.25,
         retry_s=(1, 2, 5, 15) if local else (5, 15, 60, 300),
         owner=pwd.getpwuid(os.getuid()).pw_name,
+        policy=site.policy,
+        warm=warm,
+        warm_walltime_s=warm_walltime_s(site),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from wspilot.config import Site
 from wspilot.daemon.lrm.base import Driver, JobRequest
+from wspilot.daemon.policy import pad_s
 from wspilot.model import Node, Slot, Workspace
 
 SLOT_FILES = {"key": 0o600, "pilot.json": 0o600, "job.sh": 0o700, "shell": 0o700}
@@ -58,6 +59,8 @@ def pilot_settings(
     budget = site.budget
     gather = budget.gather_s if ws and len(ws.slots) > 1 else 0
     of = ws.id if ws else ""
+    # A slot that may change hands cannot have its first workspace's key: all slots have one then.
+    key_of = "" if site.policy.keeps else of
     return {
         "v": 1,
         "slot": slot.id,
@@ -75,7 +78,7 @@ def pilot_settings(
             "propagate": budget.propagate_s,
             "reserve": budget.reserve_s,
             "boot": budget.boot_s,
-            "pad": budget.pad_s,
+            "pad": pad_s(site),
             "save": 0,
             "stop": budget.stop_s,
             "restore": budget.restore_s,
@@ -92,7 +95,7 @@ def pilot_settings(
         "allow_root": site.allow_root or site.lrm == "local",
         "guardian": site.guardian,
         "node_python": site.node_python or sys.executable,
-        "workspace_key": hmac.new(secret, b"workspace\0" + of.encode(), "sha256").hexdigest(),
+        "workspace_key": hmac.new(secret, b"workspace\0" + key_of.encode(), "sha256").hexdigest(),
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
         "lrm": site.lrm,

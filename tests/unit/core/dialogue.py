@@ -95,6 +95,10 @@ class Dialogue:
     def job(self, state: JobState = JobState.RUNNING, id: str = "7.srv", **more: Any) -> Job:
         return Job(id, f"ws-{self.slot.id}-01", OWNER, state, state.value, **more)
 
+    def job_of(self, slot: Slot, state: JobState) -> Job:
+        """The job of any slot."""
+        return Job(slot.job, f"ws-{slot.id}-01", OWNER, state, state.value)
+
     def claim(self, won: bool) -> None:
         self.say(Claimed(self.slot.id, won))
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from wspilot.daemon.core.events import Act, Extend
 from wspilot.daemon.core.orders import send
-from wspilot.daemon.core.turn import Turn
+from wspilot.daemon.core.turn import Rules, Turn
 from wspilot.messages import Verb
-from wspilot.model import FINAL_SLOT, PendingOrder, Vm, Workspace
+from wspilot.model import FINAL_SLOT, PendingOrder, Slot, Vm, Workspace
 from wspilot.text import format_duration
 
 VERBS = frozenset({Verb.START, Verb.STOP, Verb.PAUSE, Verb.RESUME, Verb.REBOOT, Verb.SUSPEND,
@@ -61,14 +61,18 @@ def _said(turn: Turn, vm: Vm, refused: str) -> None:
 
 def possible_s(turn: Turn, ws: Workspace) -> float:
     """How long, from now, the lease may last at most, by its slots' walltimes. Seconds."""
-    rules = turn.rules
-    spare = rules.launch_s + rules.stop_s + rules.restore_s + rules.slack_s + SAFE_S
-    ends = [
-        slot.launched + slot.walltime_s - spare
+    left = [
+        left_s(turn.rules, slot, turn.now)
         for slot in turn.books.current_slots(ws)
         if slot.launched is not None and slot.state not in FINAL_SLOT
     ]
-    return max(0.0, min(ends) - turn.now) if ends else 0.0
+    return min(left) if left else 0.0
+
+
+def left_s(rules: Rules, slot: Slot, now: float) -> float:
+    """How long VMs may still run in a slot that was launched, by its walltime. Seconds."""
+    spare = rules.launch_s + rules.stop_s + rules.restore_s + rules.slack_s + SAFE_S
+    return max(0.0, (slot.launched or now) + slot.walltime_s - spare - now)
 
 
 def extend(turn: Turn, event: Extend) -> None:

@@ -39,7 +39,8 @@ class Books:
     `heard_at`, its value at each pilot's last word. Silence is counted in those, so that neither a
     daemon's absence nor a blind spool makes a pilot look dead (PROTOCOLS.md section 1). Nor
     `asking`: slots whose qsub this daemon has under way; nobody looks for its job meanwhile. Nor
-    `next_submit`: the batch system is not asked for a job before then (the rate limit).
+    `next_submit`: the batch system is not asked for a job before then (the rate limit). Nor
+    `next_refill`: when the number of warm slots is looked at again.
     """
 
     def __init__(self) -> None:
@@ -53,11 +54,13 @@ class Books:
         self.unproved: dict[str, set[str]] = {}  # node -> pilots whose node has not come back
         self.dirty_nodes: set[str] = set()
         self.repairs: dict[str, set[str]] = {}  # node -> its open repair slot
+        self.spared: set[str] = set()  # slots that stand, or have stood, for nobody
         self.last_event = 0
         self.listened = 0.0
         self.heard_at: dict[str, float] = {}
         self.asking: set[str] = set()
         self.next_submit = 0.0
+        self.next_refill = 0.0
 
     @classmethod
     def load(cls, tables: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Books:
@@ -220,6 +223,8 @@ class Books:
             unsure = record.unclear or (bool(record.job) and record.lrm.state != "gone")
             loose = there and not open_ and unsure
             _member(self.loose_jobs, record.id, loose)
+            idle = record.warm or record.idle_at is not None or record.idle_s > 0
+            _member(self.spared, record.id, there and idle)
             if record.repair_of:
                 _member(self.repairs.setdefault(record.repair_of, set()), record.id, open_)
         elif table == "workspaces":

@@ -7,12 +7,14 @@ workspace that was touched. All or nothing: a part that cannot be had rolls the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from wspilot.daemon.core import endings, nodes, rounds, slots, vms
+from wspilot.daemon.core import endings, nodes, rounds, slots, spares, vms
 from wspilot.daemon.core.events import Deploy, Destroy, Forget, Wipe
 from wspilot.daemon.core.orders import send
 from wspilot.daemon.core.turn import Turn, derive_id, derive_uuid
+from wspilot.daemon.policy import SlotPlan
 from wspilot.messages import Verb
 from wspilot.model import (
     FINAL_SLOT,
@@ -37,7 +39,12 @@ def deploy(turn: Turn, event: Deploy) -> None:
     groups = event.request.groups
     members = [(group, n) for group in groups for n in range(1, group.count + 1)]
     ids = {(group.name, n): derive_id(event.id, "vm", group.name, n) for group, n in members}
-    slot_ids = [derive_id(event.id, "slot", n) for n in range(len(event.plan))]
+    slot_ids = [
+        plan.held
+        if plan.held and spares.take(turn, plan.held, event.id, _ids(ids, plan))
+        else derive_id(event.id, "slot", n)
+        for n, plan in enumerate(event.plan)
+    ]
     ws = Workspace(
         event.id,
         event.name,
@@ -83,6 +90,8 @@ def deploy(turn: Turn, event: Deploy) -> None:
             )
         )
     for id, plan in zip(slot_ids, event.plan, strict=True):
+        if id == plan.held:
+            continue
         slots.submit(
             turn,
             Slot(
@@ -93,12 +102,18 @@ def deploy(turn: Turn, event: Deploy) -> None:
                 plan.memory_mib,
                 event.walltime_s,
                 turn.now,
-                vms=tuple(ids[member] for member in plan.members),
+                vms=_ids(ids, plan),
                 since=turn.now,
                 whole_node=plan.whole_node,
             ),
         )
+    for slot in turn.books.slots_of(ws):
+        vms.assign(turn, slot)  # where nothing had to be asked for
     turn.touched[ws.id] = None
+
+
+def _ids(ids: Mapping[tuple[str, int], str], plan: SlotPlan) -> tuple[str, ...]:
+    return tuple(ids[member] for member in plan.members)
 
 
 def destroy(turn: Turn, event: Destroy) -> None:
@@ -109,7 +124,7 @@ def destroy(turn: Turn, event: Destroy) -> None:
             continue
         if ws.wanted == "active":
             turn.note("info", "workspace", f"{ws.name}: destroy was asked for", workspace=id)
-            end(turn, ws, Outcome.DESTROYED, "")
+            end(turn, ws, Outcome.DESTROYED, "", keep=not event.abandon)
         if event.abandon:
             _abandon(turn, turn.books.workspace(id) or ws)
     for id in event.vms:
@@ -119,11 +134,15 @@ def destroy(turn: Turn, event: Destroy) -> None:
             turn.touched[vm.workspace] = None
 
 
-def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str) -> None:
-    """From here on the workspace only ends: every VM and every slot is let go."""
+def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str, *, keep: bool = False) -> None:
+    """From here on the workspace only ends: every VM is let go, and every slot that is not kept
+    for another (`keep`: the site's policy may do so)."""
     ws = replace(ws, wanted="ended", ending=ws.ending or outcome, cause=ws.cause or cause)
     turn.workspace(ws, W.ENDING)
     turn.books.put(replace(turn.books.workspace(ws.id) or ws, wanted="ended"))
+    kept = [slot for slot in turn.books.slots_of(ws) if keep and spares.worth_keeping(turn, slot)]
+    for slot in kept:
+        spares.keep(turn, slot)
     for vm in turn.books.vms_of(ws):
         if vm.wanted == "running" and vm.state is not V.TERMINATED:
             vm = replace(vm, wanted="gone")
@@ -132,7 +151,8 @@ def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str) -> None:
             else:
                 vms.nothing_made(turn, vm)
     for slot in turn.books.slots_of(ws):
-        endings.let_go(turn, slot)
+        if slot.id not in {one.id for one in kept}:
+            endings.let_go(turn, slot)
     turn.touched[ws.id] = None
 
 
@@ -168,17 +188,42 @@ def review(turn: Turn, id: str) -> None:
     lost = [
         slot
         for slot in turn.books.current_slots(ws)
-        if slot.state in FINAL_SLOT or slot.state is S.RELEASING
+        if (slot.state in FINAL_SLOT or slot.state is S.RELEASING) and not _given_up(turn, slot)
     ]
     members = turn.books.vms_of(ws)
     if all(vm.wanted == "gone" for vm in members):
-        end(turn, ws, Outcome.DESTROYED, "all its VMs were destroyed")
+        end(turn, ws, Outcome.DESTROYED, "all its VMs were destroyed", keep=True)
     elif any(not slot.cause for slot in lost):
         end(turn, ws, Outcome.OK, "")  # a node gave its slot back in order: the lease was served
     elif cause := _broken(turn, ws, members):
         _roll_back(turn, ws, cause, lost)
     else:
-        _review_going(turn, ws, members)
+        _review_going(turn, _early(turn, ws), members)
+
+
+def _early(turn: Turn, ws: Workspace) -> Workspace:
+    """The nodes of a slot whose VMs were all destroyed go back before the others' do."""
+    for slot in turn.books.current_slots(ws):
+        if slot.wanted != "held" or not _given_up(turn, slot):
+            continue
+        if spares.worth_keeping(turn, slot):
+            spares.keep(turn, slot)
+        else:
+            turn.note("info", "slot", "its VMs were destroyed: it goes back before the lease ends",
+                      workspace=ws.id, slot=slot.id)  # fmt: skip
+            endings.let_go(turn, slot)
+    ws = spares.leave(turn, turn.books.workspace(ws.id) or ws)
+    for slot in turn.books.current_slots(ws):
+        vms.assign(turn, slot)  # the others need not wait for it any longer
+    return ws
+
+
+def _given_up(turn: Turn, slot: Slot) -> bool:
+    """Were all its VMs destroyed one by one, and are gone?"""
+    found = [vm for vm in map(turn.books.vm, slot.vms) if vm is not None]
+    return bool(found) and all(
+        vm.wanted == "gone" and vm.state is V.TERMINATED and not vm.held for vm in found
+    )
 
 
 def _broken(turn: Turn, ws: Workspace, members: list[Vm]) -> str:
@@ -232,7 +277,7 @@ def _review_going(turn: Turn, ws: Workspace, members: list[Vm]) -> None:
 
 
 def _waiting(turn: Turn, ws: Workspace, up: list[Vm], wanted: list[Vm]) -> str:
-    current = turn.books.current_slots(ws)
+    current = [slot for slot in turn.books.current_slots(ws) if slot.wanted == "held"]
     unready = [slot for slot in current if slot.state is not S.READY]
     if unready:
         why = unready[0].waits_for or unready[0].state.value
@@ -251,6 +296,7 @@ def _activate(turn: Turn, ws: Workspace) -> Workspace:
 
 
 def _review_end(turn: Turn, ws: Workspace) -> None:
+    ws = spares.leave(turn, ws)
     open_slots = [slot for slot in turn.books.slots_of(ws) if slot.state not in FINAL_SLOT]
     if open_slots:
         why = open_slots[0].waits_for or open_slots[0].cause

@@ -92,7 +92,7 @@ def doubled(turn: Turn, slot: Slot, pilot: PilotRecord) -> None:
 
 def gather(turn: Turn, ws: Workspace) -> str:
     """Slots that have waited too long for their sisters; why the workspace fails of it, if so."""
-    current = turn.books.current_slots(ws)
+    current = [slot for slot in turn.books.current_slots(ws) if slot.wanted == "held"]
     if len(current) < 2 or ws.active_at is not None or any(_used(turn, one) for one in current):
         return ""
     first = min((slot.since for slot in current if slot.state is S.READY), default=turn.now)

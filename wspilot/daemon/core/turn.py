@@ -13,6 +13,7 @@ from typing import Any
 
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import Effect
+from wspilot.daemon.policy import SlotPlan
 from wspilot.model import (
     FINAL_SLOT,
     SLOT_MOVES,
@@ -29,6 +30,7 @@ from wspilot.model import (
     Workspace,
     WorkspaceState,
 )
+from wspilot.settings import Policy
 from wspilot.text import clean
 
 MAX_EVENTS = 5000
@@ -63,6 +65,9 @@ class Rules:
     keep_s: float = 7 * 86400
     order_ttl_s: float = 3600
     owner: str = ""  # our user name, as the batch system shows it
+    policy: Policy = field(default_factory=Policy)
+    warm: SlotPlan | None = None  # what a warm slot is like; None: there are none
+    warm_walltime_s: int = 0
 
 
 @dataclass

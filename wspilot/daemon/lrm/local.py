@@ -11,7 +11,7 @@ from os import getuid
 from pathlib import Path
 from typing import Any
 
-from wspilot.daemon.lrm import local_lrm
+from wspilot.daemon.lrm import local_lrm, local_spread
 from wspilot.daemon.lrm.base import (
     Answer,
     Command,
@@ -27,18 +27,20 @@ from wspilot.text import clean
 
 _ID = re.compile(r"[0-9]{1,18}")
 PROGRAM = str(Path(local_lrm.__file__).absolute())
+SPREAD = str(Path(local_spread.__file__).absolute())
 
 
 class LocalDriver:
-    """Four nodes that are only names, on this machine."""
+    """Nodes that are only names, on this machine; or, with `via`, hosts without a batch system."""
 
     name = "local"
 
     def __init__(self, settings: LocalSettings, place: Path) -> None:
         self._settings = settings
         self._base = (
-            sys.executable, "-I", PROGRAM, str(place), str(settings.nodes), str(settings.cores),
-            str(settings.memory_mib), str(settings.grace_s),
+            sys.executable, "-I", PROGRAM, str(place), ",".join(settings.names) or
+            str(settings.nodes), str(settings.cores), str(settings.memory_mib),
+            str(settings.grace_s),
         )  # fmt: skip
 
     def _command(self, verb: str, body: dict[str, Any] | None = None) -> Command:
@@ -93,7 +95,9 @@ class LocalDriver:
         return None
 
     def start(self) -> tuple[str, ...]:
-        return (sys.executable, "-I", PROGRAM, "spread")
+        via = self._settings.via
+        far = ("--via", json.dumps(list(via)), str(self._settings.grace_s)) if via else ()
+        return (sys.executable, "-I", SPREAD, *far)
 
     def node_list(self) -> str:
         return "local"

@@ -1,5 +1,7 @@
 """The built-in batch system: one small process, a queue on disk, nodes that are only names.
 
+NODES is how many there are, or their names with commas between (`[lrm.local] nodes`).
+
     python local_lrm.py DIR NODES CORES MEMORY_MIB GRACE_S VERB [JSON]
 
 A verb connects to the server of DIR, starting it where there is none, and prints its answer as
@@ -27,9 +29,7 @@ SERVER = "local_queue.py"
 
 
 def main(argv: list[str]) -> int:
-    """One verb, or `spread`. Returns the exit code."""
-    if len(argv) >= 2 and argv[0] == "spread":
-        return spread(argv[1:])
+    """One verb. Returns the exit code."""
     if len(argv) not in (6, 7):
         print(__doc__, file=sys.stderr)
         return 2
@@ -98,18 +98,6 @@ def start_server(serve_argv: list[str]) -> None:
     os.closerange(3, 1024)
     server = os.path.join(os.path.dirname(os.path.abspath(__file__)), SERVER)
     os.execv(sys.executable, [sys.executable, "-I", server, *serve_argv])
-
-
-def spread(argv: list[str]) -> int:
-    """Run `argv` once on every node of the job, in the job's session; the worst exit code."""
-    import signal
-    import subprocess
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # the session's members get it themselves
-    nodes = os.environ["WSPILOT_LOCAL_NODES"].split(",")
-    children = [subprocess.Popen(argv, env={**os.environ, "WSPILOT_NODE": node}) for node in nodes]
-    return max(abs(child.wait()) for child in children)
 
 
 if __name__ == "__main__":

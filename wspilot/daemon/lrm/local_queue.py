@@ -30,8 +30,8 @@ WANTED = (("name", str), ("owner", str), ("nodes", int), ("ppn", int), ("memory_
 class Server:
     """The queue and its processes. One thread; everything it must not forget is in queue.json."""
 
-    def __init__(self, nodes: int, cores: int, memory_mib: int, grace_s: float) -> None:
-        self.nodes = [f"node{n:02d}" for n in range(1, nodes + 1)]
+    def __init__(self, nodes: "list[str]", cores: int, memory_mib: int, grace_s: float) -> None:
+        self.nodes = nodes
         self.cores, self.memory_mib, self.grace_s = cores, memory_mib, grace_s
         self.children: dict[str, subprocess.Popen[bytes]] = {}
         self.jobs: dict[str, Doc] = {}
@@ -352,6 +352,13 @@ VERBS = {
 }
 
 
+def named(nodes: str) -> list[str]:
+    """The nodes in the order in which they are filled: as many as asked for, or as listed."""
+    if nodes.isdigit():
+        return [f"node{n:02d}" for n in range(1, int(nodes) + 1)]
+    return nodes.split(",")
+
+
 def may_use(job: Doc, node: str) -> bool:
     return node not in job["exclude"] and (not job["pinned"] or node in job["pinned"])
 
@@ -382,5 +389,5 @@ def born(pid: int) -> int:
 
 if __name__ == "__main__":
     os.chdir(sys.argv[1])
-    _nodes, _cores, _memory_mib = (int(word) for word in sys.argv[2:5])
-    sys.exit(Server(_nodes, _cores, _memory_mib, float(sys.argv[5])).serve())
+    _cores, _memory_mib = (int(word) for word in sys.argv[3:5])
+    sys.exit(Server(named(sys.argv[2]), _cores, _memory_mib, float(sys.argv[5])).serve())

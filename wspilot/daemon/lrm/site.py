@@ -30,9 +30,13 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class LocalSettings:
-    """The built-in batch system's make-believe cluster. Memory in MiB a node."""
+    """The built-in batch system's cluster. Memory in MiB a node."""
 
     nodes: int = 4
+    names: tuple[str, ...] = ()
+    """The nodes where they are listed: filled in this order."""
+    via: tuple[str, ...] = ()
+    """How a process is started on a listed host; empty: the nodes are only names."""
     cores: int = 8
     memory_mib: int = 8192
     grace_s: float = 5.0
@@ -53,9 +57,12 @@ def batch_settings(table: Mapping[str, Any], kill_delay_s: float) -> BatchSettin
 
 def local_settings(table: Mapping[str, Any]) -> LocalSettings:
     """The settings of a checked `[lrm.local]`."""
-    base = LocalSettings()
+    base, nodes = LocalSettings(), table.get("nodes", ())
+    names = tuple(nodes) if isinstance(nodes, (list, tuple)) else ()
     return LocalSettings(
-        nodes=int(table.get("nodes", base.nodes)),
+        nodes=len(names) or int(table.get("nodes", base.nodes)),
+        names=names,
+        via=tuple(table.get("via", ())),
         cores=int(table.get("cores", base.cores)),
         memory_mib=parse_size(table["memory"]) if "memory" in table else base.memory_mib,
         grace_s=_seconds(table, "grace", base.grace_s),

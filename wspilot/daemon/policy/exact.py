@@ -1,4 +1,4 @@
-"""Which slots a request becomes: the paper's default, exactly what is needed, one VM a node.
+"""Policy `exact`, the paper's default: the smallest slots that fit, one VM a node.
 
 Pure. `per-workspace` makes one slot of each set of nodes with equal needs, so that a heterogeneous
 ensemble is not flattened to its largest member; `per-node` makes a slot of each node.
@@ -7,34 +7,13 @@ ensemble is not flattened to its largest member; `per-node` makes a slot of each
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from wspilot.config import Site
+from wspilot.daemon.policy.plans import Member, SlotPlan
 from wspilot.ensemble import Request
 from wspilot.errors import UsageError
 from wspilot.model import Group
 from wspilot.text import format_size
-
-Member = tuple[str, int]  # group's name, number from 1
-
-
-@dataclass(frozen=True)
-class SlotPlan:
-    """One slot to ask for, and who goes there. Memory per node, MiB, overhead included."""
-
-    members: tuple[Member, ...]
-    nodes: int
-    ppn: int
-    memory_mib: int
-    whole_node: bool
-
-
-@dataclass(frozen=True)
-class Walltime:
-    """The sum of PROTOCOLS.md section 2, term by term, in seconds; the total is whole minutes."""
-
-    terms: tuple[tuple[str, int], ...]
-    total_s: int
 
 
 def plan(
@@ -71,31 +50,16 @@ def plan(
     return tuple(plans)
 
 
+def overhead_mib(vmm: str, memory_mib: int) -> int:
+    """MiB that a VM needs on its node beside its guest's memory (measured: docs/decisions.md)."""
+    return {"qemu": 128 + memory_mib // 16, "xen": 16}.get(vmm, 0)
+
+
 def jobs_of(site: Site, grace_s: Callable[[int], float]) -> str:
     """`per-node` or `per-workspace`, as the site says, else DESIGN.md section 5's default."""
     if site.jobs:
         return site.jobs
     return "per-node" if site.adapter == "balloon" and grace_s(2) < 1 else "per-workspace"
-
-
-def walltime(site: Site, lease_s: int, slots: int, save: bool = False) -> Walltime:
-    """What the job has to ask for so that the lease, and its end in order, fit inside."""
-    b = site.budget
-    terms = (
-        ("launch", b.launch_s),
-        ("gather", b.gather_s if slots > 1 else 0),
-        ("propagate", b.propagate_s),
-        ("reserve", b.reserve_s),
-        ("boot", b.boot_s),
-        ("lease", lease_s),
-        ("pad", b.pad_s),
-        ("save", b.save_s if save else 0),
-        ("stop", b.stop_s),
-        ("restore", b.restore_s),
-        ("slack", b.slack_s),
-    )
-    total = sum(seconds for _, seconds in terms)
-    return Walltime(terms, -(-total // 60) * 60)
 
 
 def _on_one(site: Site, cpus: int, memory: int) -> int:
