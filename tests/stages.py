@@ -95,6 +95,19 @@ STAGES = (
         real=True,
     ),
     Stage(
+        "net",
+        budget=600,
+        files=("tests/real/test_net_*.py", "tests/real/test_ctx_*.py"),
+        needs=(
+            Need("qemu-system-x86_64", "qemu-system-x86 qemu-utils cpio"),
+            Need("ip", "iproute2"),
+            Need("setpriv", "util-linux"),
+            Need("ssh-keygen", "openssh-client"),
+        ),
+        root=True,
+        real=True,
+    ),
+    Stage(
         "qemu",
         budget=1200,
         files=("tests/real/*",),

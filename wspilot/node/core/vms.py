@@ -27,15 +27,14 @@ def create(turn: Turn, data: Mapping[str, Any], seen: float) -> None:
     """Begin a VM; its `create` was checked (`orders.py`)."""
     boot_s = data.get("boot_s")
     limit = float(boot_s) if isinstance(boot_s, (int, float)) and boot_s > 0 else BOOT_S
-    vm = Vm(str(data["id"]), VmState.PENDING, limit, creating=True, open=("propagate", seen))
-    vm = turn.put(vm, data=data)
+    vm = turn.put(Vm(str(data["id"]), VmState.PENDING, limit, creating=True, data=data))
     image = data.get("image")
     if isinstance(image, Mapping) and image.get("files"):
         turn.move(vm, VmState.PROPAGATING, "propagate")
         budget = turn.state.settings.budget.get("propagate", 0.0)
         turn.do(Propagate(vm.id, data, max(PROPAGATE_S, budget)))
     else:
-        _begin(turn, vm, data)
+        _begin(turn, turn.put(vm, open=("propagate", seen)), data)
 
 
 def _begin(turn: Turn, vm: Vm, data: Mapping[str, Any]) -> None:

@@ -1,0 +1,181 @@
+"""Two nodes' switches as real processes, with plain sockets in the place of QEMU."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.node.test_frames import OTHER_MAC, PORT, ask, ipv4
+from wspilot.node import journal
+from wspilot.node.core.settings import Settings
+from wspilot.node.network import frames, user, way
+from wspilot.node.places import Places
+
+KEY = bytes(range(32))
+SETTINGS = Settings("s" * 8, 100, 200, {}, workspace_key=KEY.hex())
+WAIT_S = 5.0
+QUIET_S = 0.3
+
+
+class Side:
+    """One node: its way, and one guest's end of a port."""
+
+    def __init__(self, place: Path, name: str) -> None:
+        place.mkdir()
+        self.name = name
+        self.journal = journal.create(place / "j", {"v": 1, "slot": "s" * 8})
+        ground = way.Ground(SETTINGS, name, Places(name, os.getuid()), self.journal, place)
+        self.way = user.User(ground)
+        self.place = place
+        self.box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.box.setblocking(False)
+
+    async def plug(self, ip: str, mac: str, network: str = "private") -> None:
+        nic = {"network": network, "mac": mac, "ip": ip, "prefix": 24, "deny": ["169.254.0.0/16"]}
+        await self.way.attach("v1", 0, nic)
+        with contextlib.suppress(FileNotFoundError):
+            (self.place / "v1.0.nic").unlink()
+        self.box.bind(str(self.place / "v1.0.nic"))
+
+    def send(self, frame: bytes) -> None:
+        self.box.sendto(frame, str(self.place / "v1.0.sw"))
+
+    async def got(self, limit_s: float = WAIT_S) -> bytes | None:
+        loop = asyncio.get_running_loop()
+        try:
+            return await asyncio.wait_for(loop.sock_recv(self.box, 65600), limit_s)
+        except asyncio.TimeoutError:
+            return None
+
+
+Pair = tuple[Side, Side]
+
+
+def _switches() -> bytes:
+    argv = ["pgrep", "-f", "wspilot-switch slot=ssssssss"]
+    return subprocess.run(argv, capture_output=True).stdout
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    a, b = Side(tmp_path / "a", "a"), Side(tmp_path / "b", "b")
+    for side in (a, b):
+        await side.way.start()
+    await a.plug("10.77.0.2", "02:57:0a:4d:00:02")
+    await b.plug("10.77.0.3", "02:57:0a:4d:00:03")
+    peers: dict[str, Any] = {side.name: side.way.facts() for side in (a, b)}
+    for side in (a, b):
+        await side.way.peers(peers)
+    yield a, b
+    for side in (a, b):
+        await side.way.close()
+        side.box.close()
+        assert not [path.name for path in side.place.iterdir() if path.name != "j"]
+        assert not side.journal.entries
+    assert not _switches()
+
+
+async def test_frames_reach_the_sister_node_and_only_honest_ones(pair: Pair) -> None:
+    a, b = pair
+    a.send(ipv4())
+    assert await b.got() == ipv4()
+    for bad in (ipv4(mac=OTHER_MAC), ipv4(src="10.77.0.9"), ipv4(dst="169.254.1.1"),
+                ipv4(kind=b"\x86\xdd"), ipv4(kind=b"\x81\0")):  # fmt: skip
+        a.send(bad)
+        a.send(ipv4(dst="10.77.0.3"))
+        assert await b.got() == ipv4(), "the honest one, and nothing before it"
+
+
+async def test_a_guest_is_told_its_address_and_the_question_stays_here(pair: Pair) -> None:
+    a, b = pair
+    a.send(ask(1))
+    answer = await a.got()
+    assert answer is not None and PORT.ip in answer
+    assert await b.got(QUIET_S) is None
+
+
+def stranger(port: int, host: str, datagrams: list[bytes]) -> None:
+    """Another uid sends these to the trunk."""
+    code = (
+        "import socket,sys\n"
+        "s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM)\n"
+        f"for line in sys.stdin: s.sendto(bytes.fromhex(line), ({host!r}, {port}))\n"
+    )
+    argv = [sys.executable, "-I", "-c", code]
+    if os.getuid() == 0:
+        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", *argv]
+    lines = "".join(one.hex() + "\n" for one in datagrams)
+    subprocess.run(argv, input=lines.encode(), check=True, timeout=20)
+
+
+async def test_strangers_frames_and_replays_do_not_arrive_but_the_keys_holder_does(
+    pair: Pair,
+) -> None:
+    a, b = pair
+    told = a.way.facts()["trunk"], b.way.facts()["trunk"]
+    session = bytes.fromhex(told[0]["session"])
+    mine = frames.Sealer(KEY, session, 1)
+    network = frames.network_id("private")
+    good = mine.seal(network, ipv4())
+    foreign = frames.Sealer(b"x" * 32, session, 1).seal(network, ipv4())
+    where = told[1]["port"], told[1]["host"]
+    stranger(*where, [ipv4(), foreign, bytes(100), good[:-1], b"", b"x" * 60000])
+    assert await b.got(QUIET_S) is None
+    stranger(*where, [good])
+    assert await b.got() == ipv4(), "the negative control: with the key it arrives"
+    stranger(*where, [good, good])
+    assert await b.got(QUIET_S) is None, "but not twice"
+    other = frames.Sealer(KEY, session, 10).seal(frames.network_id("public"), ipv4())
+    stranger(*where, [other])
+    assert await b.got(QUIET_S) is None, "nor in another network"
+
+
+async def test_a_switch_that_dies_is_replaced_and_goes_on(pair: Pair) -> None:
+    a, b = pair
+    os.kill(a.way._pid, signal.SIGKILL)
+    end = asyncio.get_running_loop().time() + 20
+    got = None
+    while got is None and asyncio.get_running_loop().time() < end:
+        with contextlib.suppress(OSError):
+            a.send(ipv4())
+        got = await b.got(0.2)
+    assert got == ipv4()
+
+
+async def test_a_flood_to_everybody_is_limited(pair: Pair) -> None:
+    a, b = pair
+    flood = b"\xff" * 6 + ipv4()[6:]
+    a.box.setblocking(True)
+    for _ in range(20_000):
+        a.send(flood)
+    a.box.setblocking(False)
+    arrived = 0
+    while await b.got(QUIET_S) is not None:
+        arrived += 1
+    assert arrived < 15_000
+    a.send(ipv4())
+    assert await b.got() == ipv4()
+
+
+async def test_what_is_left_of_a_killed_pilot_is_undone_by_its_journal(tmp_path: Path) -> None:
+    side = Side(tmp_path / "x", "x")
+    await side.way.start()
+    await side.plug("10.77.0.2", "02:57:0a:4d:00:02")
+    ((key, entry),) = side.journal.entries.items()
+    assert key == "nic:v1:0"
+    side.way._end()
+    user.undo(entry)
+    assert not (side.place / "v1.0.sw").exists() and not (side.place / "v1.0.nic").exists()
+    user.undo(entry)
+    await side.way.close()
+    side.box.close()
