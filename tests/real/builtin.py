@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.processes import Process
 from wspilot.client import call
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.store import Store
+from wspilot.errors import WspilotError
 from wspilot.home import read_record
 
 SITE = """\
@@ -137,8 +138,19 @@ class Builtin:
             return Books.load(store.load())
 
 
+def _end_leases(one: Builtin) -> None:
+    """What a test that failed has not ended."""
+    with suppress(WspilotError, OSError):
+        open_ = one.call("list")["workspaces"]
+        one.destroy(*(ws["id"] for ws in open_))
+        for ws in open_:
+            one.wait(ws["id"], "ended", 20)
+
+
 def _of_a_lease(command: str) -> bool:
-    return any(word in command for word in ("launch", "pilot --", "guardian", "qemu", "courier"))
+    return any(
+        word in command for word in (" launch ", " pilot --", "-guardian ", "-courier ", "qemu-")
+    )
 
 
 def links() -> list[str]:
@@ -179,6 +191,7 @@ def builtin(
         if (log := home / "log" / "daemon.log").exists():
             print(log.read_text()[-4000:])  # shown by pytest when something failed
         if read_record(home) is not None:
+            _end_leases(one)
             one.stop()
         left = processes.wait_until_gone(one.processes(), 15)
         told = [process.command() for process in left]
