@@ -203,6 +203,7 @@ def review(turn: Turn, id: str) -> None:
 
 def _early(turn: Turn, ws: Workspace) -> Workspace:
     """The nodes of a slot whose VMs were all destroyed go back before the others' do."""
+    gone = False
     for slot in turn.books.current_slots(ws):
         if slot.wanted != "held" or not _given_up(turn, slot):
             continue
@@ -212,9 +213,14 @@ def _early(turn: Turn, ws: Workspace) -> Workspace:
             turn.note("info", "slot", "its VMs were destroyed: it goes back before the lease ends",
                       workspace=ws.id, slot=slot.id)  # fmt: skip
             endings.let_go(turn, slot)
+        gone = True
+    if not gone:
+        return ws
     ws = spares.leave(turn, turn.books.workspace(ws.id) or ws)
     for slot in turn.books.current_slots(ws):
-        vms.assign(turn, slot)  # the others need not wait for it any longer
+        if slot.wanted == "held":  # the others need not wait for it any longer
+            vms.assign(turn, slot)
+            break
     return ws
 
 
