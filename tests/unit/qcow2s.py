@@ -23,7 +23,7 @@ def header(
     kind, value = extension
     tail = struct.pack(">II", kind, len(value)) + value.ljust(-(-len(value) // 8) * 8, b"\0")
     tail += bytes(8)
-    at = 104 + len(tail) if backing else 0
+    at = (104 + len(tail) if version == 3 else 72) if backing else 0
     head = struct.pack(
         ">4sIQIIQIIQQIIQ", b"QFI\xfb", version, at, len(backing), bits, size, crypt, l1, l1_at,
         2 << BITS, 1, 0, 0,

@@ -1,4 +1,4 @@
-"""A qcow2 as a hostile hand would write it: what names another file, or is cut short, is refused."""
+"""A qcow2 as a hostile hand would write it: what names another file, or is cut off, is refused."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tests.unit.qcow2s import BITS, header
 from wspilot.errors import UsageError
 from wspilot.qcow2 import check_whole, guess, virtual_size
 
+LOST = struct.pack(">4sIQI", b"QFI\xfb", 3, 1 << 63, 9) + header()[20:]
 BAD = {
     "has a backing file (/etc/passwd)": header(backing=b"/etc/passwd"),
     "has a backing file (base.qcow2)": header(backing=b"base.qcow2"),
     'has a backing file (json:{"driver":"https"})': header(backing=b'json:{"driver":"https"}'),
     "has a backing file (old)": header(version=2, backing=b"old"),
-    "has a backing file ()": struct.pack(">4sIQI", b"QFI\xfb", 3, 1 << 60, 9) + header()[20:],
+    "has a backing file ()": LOST,
     "external data file": header(incompatible=1 << 2),
     "an external data file, which could": header(extension=(0x44415441, b"/etc/shadow")),
     "is marked as corrupt": header(incompatible=1 << 1),

@@ -24,7 +24,7 @@ from wspilot.node.aside import aside
 from wspilot.node.images.cache import Cache
 from wspilot.node.images.fetch import Task, bring_all
 from wspilot.node.images.save import Saving, store
-from wspilot.node.images.server import MOST, Server
+from wspilot.node.images.server import Server
 from wspilot.node.images.swarm import Sister, sisters
 from wspilot.node.images.transfer import Say, Transfer
 from wspilot.node.images.wanted import Wanted, local, wanted
@@ -85,6 +85,7 @@ class Images:
             forks.die_with(pilot)
             Server(listener, cache, key).run()
 
+        listener.listen()  # until now sisters were refused, and did not wait
         self._server = forks.fork(main, [listener.fileno()], "wspilot-images serve")
         self._ground.journal.intend(SERVER, self._entry(self._server))
 
@@ -218,7 +219,6 @@ def _listen() -> Optional[socket.socket]:
     try:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind(("", 0))
-        listener.listen(MOST)
     except OSError:
         return None
     return listener
