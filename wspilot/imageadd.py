@@ -20,7 +20,8 @@ from typing import Any
 from wspilot import qcow2
 from wspilot.errors import NotFound, Refused, UsageError, WspilotError
 from wspilot.imagefiles import BLOCK, FILESYSTEMS, FORMATS, is_url, synced
-from wspilot.images import CONTEXTS, READY, load_images
+from wspilot.images import CONTEXTS, load_images
+from wspilot.model import READY
 from wspilot.settings import Site
 from wspilot.text import check_name, clean, parse_size
 

@@ -19,7 +19,6 @@ from typing import Any, Callable, Optional
 
 from wspilot.errors import WspilotError
 from wspilot.node import forks
-from wspilot.node.address import address
 from wspilot.node.aside import aside
 from wspilot.node.images.cache import Cache
 from wspilot.node.images.fetch import Task, bring_all
@@ -28,6 +27,7 @@ from wspilot.node.images.server import Server
 from wspilot.node.images.swarm import Sister, sisters
 from wspilot.node.images.transfer import Say, Transfer
 from wspilot.node.images.wanted import Wanted, local, wanted
+from wspilot.node.network.user import own_address
 from wspilot.node.network.way import Ground
 from wspilot.node.vmm.stale import end_process, lives, start_time
 
@@ -65,7 +65,7 @@ class Images:
         """What `started` says: where sisters get images from this node."""
         if self._listener is None:
             return {}
-        return {"cache": {"host": address(), "port": self._listener.getsockname()[1]}}
+        return {"cache": {"host": own_address(), "port": self._listener.getsockname()[1]}}
 
     def peers(self, peers: Mapping[str, Any]) -> None:
         """Where the sisters are; with the first of them this node begins to serve.
