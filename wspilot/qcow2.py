@@ -124,7 +124,7 @@ def _backing(file: BinaryIO, at: int, length: int, expected: str) -> None:
             raise UsageError("has lost its backing file")
         return
     name = b""
-    if 0 < length <= 1023:
+    if 0 < length <= 1023 and at < os.fstat(file.fileno()).st_size:
         file.seek(at)
         name = file.read(length)
     if not expected or name != os.fsencode(expected):
@@ -145,7 +145,6 @@ def _extensions(file: BinaryIO, at: int, end: int) -> None:
         if kind == _DATA_NAME:
             _features(_DATA_FILE)
         at += 8 + (length + 7) // 8 * 8
-    return
 
 
 def check_whole(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import books, hangs, killall, leases, pilot, polls, spool, tui
+from tests.bench import books, hangs, images, killall, leases, pilot, polls, spool, tui
 
 ALL = {
     "books": books.run,
@@ -13,6 +13,7 @@ ALL = {
     "pilot": pilot.run,
     "spool": spool.run,
     "hangs": hangs.run,
+    "images": images.run,
     "killall": killall.run,
     "leases": leases.run,
     "tui": lambda: tui.run(quick=True),

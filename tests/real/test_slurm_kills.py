@@ -110,6 +110,11 @@ def is_over(lease: Lease) -> dict[str, Any]:
     return ended
 
 
+def is_cache(path: Path) -> bool:
+    """A node's image cache outlives leases, and the directory that it is in."""
+    return path.name == "images" or [one.name for one in path.iterdir()] == ["images"]
+
+
 def nothing_left(lease: Lease) -> None:
     def left() -> list[str]:
         return [p.command() for p in lease.cluster.user.processes() if lease.slot in p.command()]
@@ -118,7 +123,8 @@ def nothing_left(lease: Lease) -> None:
     roots = [Path(f"/{top}/wspilot-{lease.cluster.user.uid}") for top in ("tmp", "var/tmp")]
 
     def files() -> list[Path]:
-        return [path for root in roots for node in lease.nodes for path in root.glob(f"{node}/**")]
+        found = [path for root in roots for node in lease.nodes for path in root.glob(f"{node}/**")]
+        return [path for path in found if not is_cache(path)]
 
     assert wait_until(lambda: not files(), 5), files()
 

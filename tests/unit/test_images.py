@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from tests.unit.qcow2s import header
 from tests.unit.sites import site
+from wspilot import imagefiles
 from wspilot.imagefiles import File, together
 from wspilot.images import Image, load_images
 
@@ -77,6 +79,7 @@ def test_a_disk_image_with_everything_said(tmp_path: Path) -> None:
 
 
 KERNEL = {"kind": "kernel"}
+FAR = "ssh://ann@store.example/images/d.qcow2"
 BAD: dict[str, tuple[Any, str]] = {
     "no-json": ("{", "image.json: Expecting property name"),
     "deep": ("[" * 60_000, "image.json: maximum recursion depth"),
@@ -100,6 +103,25 @@ BAD: dict[str, tuple[Any, str]] = {
     "memory": ({**KERNEL, "memory_mib": "512"}, "memory_mib must be a number of MiB"),
     "memory-true": ({**KERNEL, "memory_mib": True}, "memory_mib must be a number of MiB"),
     "memory-less": ({**KERNEL, "memory_mib": -1}, "memory_mib must be a number of MiB"),
+    "cut": ({**KERNEL, "sizes": {"vmlinuz": 9}}, "vmlinuz is truncated: it has 7 bytes, not 9"),
+    "grown": ({**KERNEL, "sizes": {"vmlinuz": 5}}, "kernel: vmlinuz has 7 bytes, not 5"),
+    "no-size": ({**KERNEL, "sizes": {"vmlinuz": "7"}}, "sizes: vmlinuz must be a number"),
+    "no-sizes": ({**KERNEL, "sizes": [7]}, "sizes must be a table"),
+    "no-sum": ({**KERNEL, "sha256": {"vmlinuz": "ab"}}, "sha256: vmlinuz must be 64 hex digits"),
+    "no-url": ({**KERNEL, "urls": {"vmlinuz": "file:///etc/passwd"}}, "must be an http, https or"),
+    "url-word": ({**KERNEL, "urls": {"vmlinuz": "ssh://-oProxyCommand=x/y"}}, "must be an http"),
+    "url-line": ({**KERNEL, "urls": {"vmlinuz": "http://a/b\nc"}}, "must be an http, https or ssh"),
+    "url-alone": ({**KERNEL, "urls": {"vmlinuz": "http://a/b"}}, "needs its `sizes` and `sha256`"),
+    "no-context": ({**KERNEL, "context": "magic"}, "context must be one of agent, cloud-init"),
+    "not-qcow2": ({"kind": "disk", "disk": "vmlinuz"}, "disk: vmlinuz is not a qcow2"),
+    "not-whole": ({"kind": "disk", "disk": "vmlinuz", "format": "raw"}, "is it truncated?"),
+    "parts": ({**KERNEL, "partitions": {}}, "partitions must be a list of at most 16 tables"),
+    "part-key": ({**KERNEL, "partitions": [{"path": "/x"}]}, "partitions[0] must be a table of"),
+    "part-up": ({**KERNEL, "partitions": [{"file": "../x"}]}, "partitions[0].file: ../x lies"),
+    "part-line": ({**KERNEL, "partitions": [{"file": "a", "role": "a\nb"}]}, "role must be one"),
+    "blank-fs": ({**KERNEL, "blank": [{"size": "1GiB", "fs": "xfs"}]}, "blank[0].fs must be one"),
+    "blank-size": ({**KERNEL, "blank": [{"size": 5}]}, "blank[0].size: 5 is not a size"),
+    "blank-label": ({**KERNEL, "blank": [{"size": "1MiB", "label": "-x"}]}, "blank[0].label must"),
 }
 
 
@@ -136,3 +158,41 @@ def test_a_pipe_is_not_waited_for_and_a_loop_is_not_followed(tmp_path: Path) -> 
     assert set(faults) == {"pipe", "loop", "empty", "Bad Name"}
     assert faults["pipe"] == faults["empty"] == "image.json: is not there"
     assert faults["loop"] and "is not a name" in faults["Bad Name"]
+
+
+def test_a_digest_nobody_wrote_is_computed_once_for_each_state_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make(tmp_path, "deb", KERNEL, "vmlinuz")
+    asked: list[str] = []
+    real = imagefiles.digest
+    monkeypatch.setattr(imagefiles, "digest", lambda path: asked.append(path.name) or real(path))
+    for _ in range(3):
+        assert load_images(tmp_path, QEMU)["deb"].files["kernel"] == known(place / "vmlinuz")
+    assert asked == ["vmlinuz"]
+    (place / "vmlinuz").write_text("another")
+    assert load_images(tmp_path, QEMU)["deb"].files["kernel"] == known(place / "vmlinuz")
+    assert len(asked) == 2
+    monkeypatch.setattr(imagefiles, "HASHED_MAX", 3)
+    assert "too large to compute" in load_images(tmp_path, QEMU)["deb"].fault
+
+
+def test_an_image_may_lie_elsewhere(tmp_path: Path) -> None:
+    doc = {"kind": "disk", "disk": "d", "format": "qcow2", "sizes": {"d": 5},
+           "sha256": {"d": "ab" * 32}, "urls": {"d": FAR}}  # fmt: skip
+    make(tmp_path, "far", doc)
+    image = load_images(tmp_path, QEMU)["far"]
+    assert image.fault == "" and image.spec()["files"]["disk"] == {
+        "url": FAR, "name": "d", "sha256": "ab" * 32,
+        "bytes": 5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("says", ["backing file", "external data file"])
+def test_a_qcow2_that_names_another_file_is_refused(tmp_path: Path, says: str) -> None:
+    place = make(tmp_path, "bad", {"kind": "disk", "disk": "d"})
+    make(tmp_path, "good", KERNEL, "vmlinuz")
+    hostile = header(backing=b"/etc/shadow") if says[0] == "b" else header(incompatible=4)
+    (place / "d").write_bytes(hostile)
+    found = load_images(tmp_path, QEMU)
+    assert says in found["bad"].fault and found["good"].fault == ""

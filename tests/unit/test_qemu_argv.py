@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
+from tests.unit.qcow2s import header
 from wspilot.errors import UsageError, WspilotError
 from wspilot.node.vmm.argv import (
     Wiring,
     check_image,
-    overlay_argv,
     qemu_argv,
     socket_path,
 )
 from wspilot.node.vmm.base import VmSpec, parse_spec
+from wspilot.node.vmm.disks import Disk, disks_of, flat_argv, format_argv, overlay_argv
 from wspilot.node.vmm.qemu import Qemu
 
 UUID = "8a880fdf-4dc3-4b0c-acad-c2dcc5c78506"
@@ -50,7 +51,8 @@ def test_every_word() -> None:
 
 def test_kvm_and_a_disk_without_a_kernel() -> None:
     spec = parse_spec(data(image={"disk": "/i/base", "format": "raw"}, nics=[]))
-    argv = qemu_argv(spec, Wiring("qemu", True, 3, 4, 5, disk="/run/a,b=c.qcow2", sandbox=False))
+    root = Disk("root", "/run/a,b=c.qcow2", "/i/base", "raw")
+    argv = qemu_argv(spec, Wiring("qemu", True, 3, 4, 5, disks=(root,), sandbox=False))
     assert argv[argv.index("-accel") + 1] == "kvm" and argv[argv.index("-cpu") + 1] == "host"
     node = json.loads(argv[argv.index("-blockdev") + 1])
     assert node["file"]["filename"] == "/run/a,b=c.qcow2" and node["driver"] == "qcow2"
@@ -66,8 +68,6 @@ def test_nothing_in_a_spec_can_become_an_option() -> None:
     assert argv[argv.index("-kernel") + 1] == f"/{nasty}"
     assert argv[argv.index("-append") + 1] == f"-S {nasty}"
     assert len(argv) == len(GOLDEN.split()) - 6  # neither initrd nor NIC
-    made = overlay_argv("qemu-img", nasty, "raw", Path("/r/-x.qcow2"))
-    assert made[-2:] == ["--", "/r/-x.qcow2"] and made[made.index("-b") + 1] == nasty
 
 
 @pytest.mark.parametrize(
@@ -154,9 +154,88 @@ def test_the_overhead_covers_what_was_measured(cpus: int, memory_mib: int, peak_
 
 
 def test_what_is_missing_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wspilot.node.vmm.qemu.PLACES", "/nowhere")
+    monkeypatch.setattr("wspilot.node.vmm.tools.PLACES", "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(WspilotError) as caught:
         Qemu().check()
     assert "QEMU is not installed" in caught.value.message
     assert "qemu-system-x86" in caught.value.hint
+
+
+# -- disks
+
+
+def test_disks_come_in_order_and_are_named_after_their_vm() -> None:
+    parts = [{"path": "/c/home", "format": "raw"}, {"path": "/c/opt", "format": "qcow2"}]
+    blank = [{"size_mib": 64, "fs": "swap", "label": "x"}, {"size_mib": 9}]
+    image = {"disk": "/c/root", "format": "qcow2", "partitions": parts, "blank": blank}
+    disks = disks_of(parse_spec(data(image=image, disk_mib=4096)), Path("/r"))
+    assert [(one.serial, one.path, one.base, one.mib) for one in disks] == [
+        ("root", "/r/vm1.qcow2", "/c/root", 4096),
+        ("part0", "/r/vm1.part0.qcow2", "/c/home", 0),
+        ("part1", "/r/vm1.part1.qcow2", "/c/opt", 0),
+        ("blank0", "/r/vm1.blank0.raw", "", 64),
+        ("blank1", "/r/vm1.blank1.raw", "", 9),
+    ]
+    argv = qemu_argv(parse_spec(data(image={**image, "kernel": "/k"})), wired(disks))
+    drives = [word for word in argv if word.startswith("virtio-blk-pci")]
+    assert drives == [f"virtio-blk-pci,drive={one.serial},serial={one.serial}" for one in disks]
+    nodes = [json.loads(argv[n + 1]) for n, word in enumerate(argv) if word == "-blockdev"]
+    assert [node["driver"] for node in nodes] == ["qcow2", "qcow2", "qcow2", "raw", "raw"]
+    files = Qemu().intent(parse_spec(data(image=image)), Path("/r"))["files"]
+    assert files == [one.path for one in disks], "all of them go with the VM"
+
+
+def wired(disks: tuple[Disk, ...]) -> Wiring:
+    return Wiring("qemu", False, 3, 4, 5, disks=disks)
+
+
+BAD_DISKS: Mapping[str, Mapping[str, Any]] = {
+    "partitions are 'x'": {"partitions": "x"},
+    "partitions hold 5": {"partitions": [5]},
+    "partition 0 is {'path': 'rel'": {"partitions": [{"path": "rel", "format": "raw"}]},
+    "partition 0 is": {"partitions": [{"path": "/x", "format": "vmdk"}]},
+    "blank disk 0 is {'size_mib': 0}": {"blank": [{"size_mib": 0}]},
+    "blank disk 0 is {'size_mib': True}": {"blank": [{"size_mib": True}]},
+    "'fs': 'xfs'": {"blank": [{"size_mib": 1, "fs": "xfs"}]},
+    "'label': '-F'": {"blank": [{"size_mib": 1, "label": "-F"}]},
+    "'label': 'a b'": {"blank": [{"size_mib": 1, "label": "a b"}]},
+    "blank are [": {"blank": [{"size_mib": 1}] * 17},
+}
+
+
+@pytest.mark.parametrize("says", BAD_DISKS)
+def test_a_disk_that_is_none_is_refused(says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        disks_of(parse_spec(data(image={"kernel": "/k", **BAD_DISKS[says]})), Path("/r"))
+    assert says in caught.value.message
+
+
+def test_an_overlay_is_as_large_as_its_base_and_as_the_lease_type_says(tmp_path: Path) -> None:
+    base = tmp_path / "-b,x"
+    base.write_bytes(bytes(3 << 20))
+    for mib, size in ((0, 3 << 20), (2, 3 << 20), (8, 8 << 20)):
+        argv = overlay_argv("qemu-img", Disk("root", "/r/-x.qcow2", str(base), "raw", mib))
+        assert argv[-3:] == ["--", "/r/-x.qcow2", str(size)] and argv[argv.index("-b") + 1] == str(
+            base
+        )
+
+
+def test_a_base_that_names_another_file_gets_no_overlay(tmp_path: Path) -> None:
+    base, overlay = tmp_path / "base.qcow2", tmp_path / "overlay.qcow2"
+    base.write_bytes(header(backing=b"/etc/passwd"))
+    with pytest.raises(UsageError, match="backing file"):
+        overlay_argv("qemu-img", Disk("root", "/r/x", str(base), "qcow2"))
+    # and an overlay that was turned to another base while its VM ran is not read for `save`
+    overlay.write_bytes(header(backing=b"/etc/passwd"))
+    with pytest.raises(UsageError, match="backing file"):
+        flat_argv("qemu-img", Disk("root", str(overlay), "/cache/x", "raw"), "/r/flat")
+    overlay.write_bytes(header(backing=b"/cache/x"))
+    assert "-U" in flat_argv("qemu-img", Disk("root", str(overlay), "/cache/x", "raw"), "/r/flat")
+
+
+def test_blanks_are_formatted_with_their_label() -> None:
+    swap = Disk("blank0", "/r/b", mib=1, fs="swap", label="s")
+    assert format_argv("mkswap", swap) == ["mkswap", "-L", "s", "/r/b"]
+    ext4 = format_argv("mke2fs", Disk("blank0", "/r/b", mib=1, fs="ext4"))
+    assert ext4[:5] == ["mke2fs", "-q", "-F", "-t", "ext4"] and ext4[-1] == "/r/b"

@@ -66,8 +66,9 @@ def _running(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
-    for name, text in (("types", "lease types"), ("images", "images"), ("slots", "slots")):
+    for name, text in (("types", "lease types"), ("slots", "slots")):
         verbs.add_parser(name, parents=[common], help=f"show the site's {text}")
+    _images(verbs.add_parser("images", parents=[common], help="show the site's images, or add one"))
     one = verbs.add_parser("config", parents=[common], help="show the effective settings")
     one.add_argument("--config", metavar="FILE", help="of this file, not of the running daemon")
     one = verbs.add_parser("nodes", parents=[common], help="nodes, or vouch for one")
@@ -99,6 +100,28 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("shell", choices=["bash", "zsh"])
     one = verbs.add_parser("__complete", parents=[common])
     one.add_argument("words", nargs=argparse.REMAINDER)
+
+
+def _images(one: argparse.ArgumentParser) -> None:
+    add = one.add_argument
+    add("act", nargs="?", choices=["add"], help="add: put a new one into the repository")
+    add("name", nargs="?", metavar="NAME")
+    add("file", nargs="?", metavar="FILE|URL", help="its disk: qcow2 or raw")
+    add("--format", metavar="F", help="qcow2 or raw (by its first bytes)")
+    add("--kernel", metavar="FILE|URL", help="booted directly, from outside the disk")
+    add("--initrd", metavar="FILE|URL")
+    add("--append", metavar="LINE", help="the kernel's command line")
+    add("--partition", metavar="FILE[:ROLE]", action="append", default=[],
+        help="a cached partition: a disk of its own")  # fmt: skip
+    add("--blank", metavar="SIZE[:FS[:LABEL]]", action="append", default=[],
+        help="an empty disk, made on the node: ext4, swap or none")  # fmt: skip
+    add("--ready", metavar="HOW", help="agent, address, console or process")
+    add("--pattern", metavar="TEXT", help="what console waits for")
+    add("--context", metavar="HOW", help="agent, cloud-init, patch or none")
+    add("--console", metavar="DEVICE", help="ttyS0, hvc0, ...")
+    add("--memory", metavar="SIZE", help="the least it boots with: 512MiB")
+    add("--link", action="store_true", help="nodes fetch from the URL; nothing is copied here")
+    add("--config", metavar="FILE", help="where no daemon runs: the site's TOML")
 
 
 def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:

@@ -190,6 +190,12 @@ def _config(args: Args) -> int:
     return emit(args, doc, "\n".join(lines))
 
 
+def _images(args: Args) -> int:
+    from wspilot.cli.images import images
+
+    return images(args)
+
+
 def _fsck(args: Args) -> int:
     from wspilot.cli.fsck import fsck
 
@@ -212,7 +218,7 @@ def _act(args: Args) -> int:
 _VERBS: Mapping[str, Verb] = {
     "daemon": _daemon, "tui": _tui, "doctor": _doctor, "demo": _demo, "completion": _completion,
     "__complete": _complete,
-    "types": _simple("types", render.types), "images": _simple("images", render.images),
+    "types": _simple("types", render.types), "images": _images,
     "slots": _simple("slots", lambda docs: render.slots(docs, time.time())), "nodes": _nodes,
     "list": _list, "show": _show, "events": _events, "logs": _logs, "config": _config,
     "fsck": _fsck, "bench": _bench,

@@ -99,7 +99,7 @@ def pilot_settings(
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
         "lrm": site.lrm,
-        "images": asdict(site.images),
+        "images": {**asdict(site.images), "repository": str(site.images_dir)},
         "networks": {name: network.spec() for name, network in site.networks.items()},
         "kvm": {node.id: [node.boot_id, node.kvm] for node in nodes if node.kvm is not None},
     }

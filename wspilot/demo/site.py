@@ -18,6 +18,8 @@ lrm = "local"
 vmm = {vmm}
 images = {images}
 idle_exit = "2m"
+[images]
+cache = "0MiB"
 [lrm.local]
 nodes = 4
 cores = 4

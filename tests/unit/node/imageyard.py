@@ -83,7 +83,7 @@ class Web:
     """A web server that counts the bytes it sends. `pace_s`: it rests so long for each 256 KiB."""
 
     def __init__(self, files: Mapping[str, bytes], pace_s: float = 0.0) -> None:
-        self.sent = 0
+        self.sent, self.lock = 0, threading.Lock()
         self.requests: list[str] = []
         web = self
 
@@ -101,7 +101,9 @@ class Web:
                 self.end_headers()
                 with contextlib.suppress(OSError):
                     for at in range(int(start), len(data), 1 << 18):
-                        web.sent += self.wfile.write(data[at : at + (1 << 18)])
+                        with web.lock:
+                            web.sent += len(data[at : at + (1 << 18)])
+                        self.wfile.write(data[at : at + (1 << 18)])
                         threading.Event().wait(pace_s)
 
             def log_message(self, *_: Any) -> None:

@@ -19,14 +19,15 @@ from typing import Any, Callable, Optional
 
 from wspilot.errors import WspilotError
 from wspilot.node import forks
-from wspilot.node.address import address
 from wspilot.node.aside import aside
 from wspilot.node.images.cache import Cache
 from wspilot.node.images.fetch import Task, bring_all
-from wspilot.node.images.server import MOST, Server
+from wspilot.node.images.save import Saving, store
+from wspilot.node.images.server import Server
 from wspilot.node.images.swarm import Sister, sisters
 from wspilot.node.images.transfer import Say, Transfer
 from wspilot.node.images.wanted import Wanted, local, wanted
+from wspilot.node.network.user import own_address
 from wspilot.node.network.way import Ground
 from wspilot.node.vmm.stale import end_process, lives, start_time
 
@@ -64,7 +65,7 @@ class Images:
         """What `started` says: where sisters get images from this node."""
         if self._listener is None:
             return {}
-        return {"cache": {"host": address(), "port": self._listener.getsockname()[1]}}
+        return {"cache": {"host": own_address(), "port": self._listener.getsockname()[1]}}
 
     def peers(self, peers: Mapping[str, Any]) -> None:
         """Where the sisters are; with the first of them this node begins to serve.
@@ -84,6 +85,7 @@ class Images:
             forks.die_with(pilot)
             Server(listener, cache, key).run()
 
+        listener.listen()  # until now sisters were refused, and did not wait
         self._server = forks.fork(main, [listener.fileno()], "wspilot-images serve")
         self._ground.journal.intend(SERVER, self._entry(self._server))
 
@@ -120,16 +122,43 @@ class Images:
             return bring_all(task, files, say)
 
         transfer = Transfer(job, f"wspilot-image fetch vm={vm}")
-        self._running.add(transfer)
         key, done = f"{IMAGE}{vm}", False
         try:
-            self._ground.journal.intend(key, self._entry(transfer.pid))
+            self._began(transfer, key)
             await transfer.result(lambda said: progress(said["done"] / total))
             done = self._hold(vm, files)  # while the child still holds them
         finally:
             await asyncio.shield(self._over(transfer, key, done))
         if not done:
             raise WspilotError("its image was here, and is gone: somebody removes files of ours")
+
+    async def save(
+        self, vm: str, name: str, image: Mapping[str, Any], flat: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        """Write `flat` (files by role, `vmm.flatten`) into the repository as image `name`, with the
+        kernel and metadata of `image`; {"image", "bytes"}. The files go in any case.
+
+        Cancelled, or raising WspilotError or OSError: the repository is as it was.
+        """
+        try:
+            repository = str(self._ground.settings.images.get("repository") or "")
+            if not repository.startswith("/"):
+                raise WspilotError("this slot was not told where the image repository lies")
+            task = Saving(Path(repository), name, image, flat)
+            transfer = Transfer(lambda say: store(task, say), f"wspilot-image save vm={vm}")
+            key = f"{IMAGE}{vm}:save"
+            try:
+                self._began(transfer, key)
+                return await transfer.result(lambda said: None)
+            finally:
+                await asyncio.shield(self._over(transfer, key, True))
+        finally:
+            for path in flat.values():
+                Path(path).unlink(missing_ok=True)
+
+    def _began(self, transfer: Transfer, key: str) -> None:
+        self._running.add(transfer)
+        self._ground.journal.intend(key, self._entry(transfer.pid))
 
     async def _over(self, transfer: Transfer, key: str, done: bool) -> None:
         await transfer.end()
@@ -190,7 +219,6 @@ def _listen() -> Optional[socket.socket]:
     try:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listener.bind(("", 0))
-        listener.listen(MOST)
     except OSError:
         return None
     return listener

@@ -103,7 +103,7 @@ def _fetch(task: Task, file: Wanted, lock: Lock, tell: Tell) -> Brought:
     part = task.cache.part(file.sha256)
     try:
         brought = _once(task, file, lock, tell, direct=not task.sisters)
-        if brought is None:
+        if brought is None and task.sisters:  # one of them, or the source as one of them saw it
             brought = _once(task, file, lock, tell, direct=True)
         if brought is None:
             raise WspilotError(
@@ -120,7 +120,7 @@ def _fetch(task: Task, file: Wanted, lock: Lock, tell: Tell) -> Brought:
 
 
 def _once(task: Task, file: Wanted, lock: Lock, tell: Tell, direct: bool) -> Optional[Brought]:
-    """One try; None when the digest does not fit. `direct`: no half-read copy is trusted again."""
+    """One try; None when the digest does not fit. `direct`: from the source, whoever has it."""
     part = task.cache.part(file.sha256)
     part.unlink(missing_ok=True)  # a new one: nobody is fed from what was wrong
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -130,9 +130,7 @@ def _once(task: Task, file: Wanted, lock: Lock, tell: Tell, direct: bool) -> Opt
         source = fed = 0
         while sink.have < file.bytes:
             before = sink.have
-            stream = swarm.whole() if direct and not before else None
-            if stream is None and not direct:
-                stream = swarm.feeder(before)
+            stream = None if direct else swarm.feeder(before)
             if stream is not None:
                 sink.drain(stream)
                 fed += sink.have - before

@@ -14,7 +14,7 @@ import time
 from typing import Optional
 
 from wspilot.node.images import talk
-from wspilot.node.images.cache import CANDIDATE, READING, Cache
+from wspilot.node.images.cache import CANDIDATE, READING, Cache, stamp
 from wspilot.node.images.talk import Answer, Question
 
 FED = 2
@@ -125,12 +125,14 @@ class Server:
     def _state(self, sha: str) -> Answer:
         fed = sum(guest.fd >= 0 for guest in self._guests.values())
         try:
-            return Answer(talk.HAVE, self._cache.path(sha).lstat().st_size, fed)
+            info = self._cache.path(sha).lstat()
+            if info.st_mtime_ns == stamp(sha):
+                return Answer(talk.HAVE, info.st_size, fed)
         except OSError:
             pass
         state = _STATES.get(self._cache.doing(sha), talk.WAITING)
         try:
-            size = self._cache.part(sha).lstat().st_size if state == talk.READING else 0
+            size = self._cache.part(sha).lstat().st_size if state != talk.NONE else 0
         except OSError:
             size = 0
         return Answer(state, size, fed)

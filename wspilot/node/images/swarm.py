@@ -25,6 +25,7 @@ from wspilot.node.values import dataclass
 
 PATIENCE_S = 20.0
 ROUND_S = 0.1
+SLOW = 3  # sisters that did not answer in time
 STANDS = 20  # rounds that another candidate may take to yield
 MOST_ASKED = 64  # of very large workspaces the first in order: all agree on these
 
@@ -62,13 +63,14 @@ class Swarm:
         self._me, self._key, self._sha, self._lock = _rank(me, sha), key, sha, lock
         ranked = sorted((_rank(one.node, sha), one) for one in set(others))
         self._others = dict(ranked[:MOST_ASKED])
+        self._slow = 0
 
     def feeder(self, have: int) -> Optional[socket.socket]:
         """A sister's stream from byte `have` on; None: this node goes to the source, and has said
         so. Blocks until one of the two is so."""
         most, patience = -1, 0.0
         while True:
-            self._lock.say(READING if have else WAITING)
+            self._lock.say(WAITING)
             answers = self._ask()
             now, best = time.monotonic(), max((one.bytes for one in answers.values()), default=0)
             if best > most:
@@ -82,25 +84,23 @@ class Swarm:
                 return None
             time.sleep(ROUND_S)
 
-    def whole(self) -> Optional[socket.socket]:
-        """The stream of a sister that has verified the file; None: nobody has."""
-        for rank, answer in self._ask().items():
-            if answer.state == talk.HAVE:
-                got = talk.ask(self._where(rank), self._key, "GET", self._sha)
-                if got is not None and got[0].state == talk.HAVE:
-                    return got[1]
-        return None
-
     def _ask(self) -> dict[str, Answer]:
-        """Who answers, and what; whoever does not answer is not asked again."""
+        """Who answers, and what. Whoever does not is not asked again; where nobody ever answered
+        and several let us wait, there is no way between the nodes."""
         answers = {}
         for rank in list(self._others):
+            began = time.monotonic()
             got = talk.ask(self._where(rank), self._key, "ASK", self._sha)
-            if got is None:
-                del self._others[rank]
-            else:
+            if got is not None:
                 got[1].close()
                 answers[rank] = got[0]
+                self._slow = -len(self._others)
+                continue
+            del self._others[rank]
+            self._slow += time.monotonic() - began > talk.ANSWER_S / 2
+            if self._slow >= SLOW:
+                self._others.clear()
+                break
         return answers
 
     def _where(self, rank: str) -> tuple[str, int]:
@@ -110,24 +110,28 @@ class Swarm:
         able = [
             (answer.state != talk.HAVE, answer.fed, rank)
             for rank, answer in answers.items()
-            if answer.state in (talk.HAVE, talk.READING) and answer.bytes > have
+            if answer.state != talk.NONE and answer.bytes > have
         ]
         for _, _, rank in sorted(able):
             got = talk.ask(self._where(rank), self._key, "GET", self._sha, have)
             if got is not None:
-                if got[0].state in (talk.HAVE, talk.READING):
+                if got[0].state != talk.NONE:
                     return got[1]
                 got[1].close()
         return None
 
     def _is_mine(self, answers: Mapping[str, Answer], have: int) -> bool:
-        """Nobody is ahead, and nobody who is as far comes before this node."""
+        """Nobody is ahead, and nobody who looks for it too, as far as this node, comes before it.
+
+        One that is being fed and no further than this node may be fed by it, and waits for it.
+        """
         for rank, answer in answers.items():
-            if answer.state == talk.HAVE or (answer.state == talk.READING and not have):
+            if answer.state == talk.HAVE or answer.bytes > have:
                 return False
-            level = answer.state == talk.READING and answer.bytes == have
-            waits = not have and answer.state in (talk.WAITING, talk.CANDIDATE)
-            if answer.bytes > have or ((level or waits) and rank < self._me):
+            if answer.state == talk.READING and not have:
+                return False
+            looks = answer.state in (talk.WAITING, talk.CANDIDATE)
+            if looks and answer.bytes == have and rank < self._me:
                 return False
         return True
 

@@ -17,7 +17,7 @@ from typing import Optional
 from wspilot.node.values import dataclass
 
 LINE_MAX = 400
-ANSWER_S = 2.0
+ANSWER_S = 1.0
 NONE, HAVE, READING, CANDIDATE, WAITING = "none", "have", "reading", "candidate", "waiting"
 STATES = (NONE, HAVE, READING, CANDIDATE, WAITING)
 _NONCE = re.compile(r"[0-9a-f]{32}")

@@ -6,7 +6,8 @@ from typing import Any, Optional
 
 from wspilot.errors import UsageError
 from wspilot.node.vmm.kvm import probe
-from wspilot.node.vmm.qemu import PROGRAMS, Qemu, program
+from wspilot.node.vmm.qemu import PROGRAMS, Qemu
+from wspilot.node.vmm.tools import program
 
 
 async def choose(vmm: Any, accel: str, known: Any, boot_id: str) -> Optional[bool]:

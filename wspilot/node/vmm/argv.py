@@ -15,6 +15,7 @@ from typing import Any
 
 from wspilot.errors import UsageError, WspilotError
 from wspilot.node.vmm.base import Ready, VmSpec
+from wspilot.node.vmm.disks import Disk, device_argv
 from wspilot.text import clean
 
 TB_MIB = 32  # translated code; the default of 1 GiB counts in nobody's memory request
@@ -31,7 +32,7 @@ class Wiring:
     qmp_fd: int  # listening
     console_fd: int
     agent_fd: int
-    disk: str = ""  # the overlay; empty: no disk
+    disks: tuple[Disk, ...] = ()  # the root first
     sandbox: bool = True
     memory_fd: int = -1  # open, with a suspended guest's state; -1: it boots
 
@@ -63,8 +64,8 @@ def qemu_argv(spec: VmSpec, wiring: Wiring) -> list[str]:
         if image.get("initrd"):
             argv += ["-initrd", str(image["initrd"])]
         argv += ["-append", str(image.get("append", ""))]
-    if wiring.disk:
-        argv += _disk(wiring.disk, boot=not image.get("kernel"))
+    for disk in wiring.disks:
+        argv += device_argv(disk, boot=disk.serial == "root" and not image.get("kernel"))
     if spec.seed:
         argv += _seed(spec.seed)
     for number, nic in enumerate(spec.nics):
@@ -111,12 +112,6 @@ def socket_path(rundir: Path, vm: str) -> Path:
     return path
 
 
-def overlay_argv(program: str, base: str, form: str, overlay: Path) -> list[str]:
-    """qemu-img's command for a copy-on-write disk above an image that is never written to."""
-    name = str(overlay)
-    return [program, "create", "-q", "-f", "qcow2", "-b", base, "-F", form, "--", name]
-
-
 def _processor(spec: VmSpec, kvm: bool) -> Sequence[str]:
     accel = ("-accel", "kvm", "-cpu", "host")
     if not kvm:
@@ -124,22 +119,6 @@ def _processor(spec: VmSpec, kvm: bool) -> Sequence[str]:
         # five-level page tables, which make every miss of the emulated TLB dearer.
         accel = ("-accel", f"tcg,tb-size={TB_MIB}", "-cpu", "max,la57=off")
     return (*accel, "-smp", str(spec.cpus))
-
-
-def _disk(path: str, boot: bool) -> Sequence[str]:
-    node = {
-        "node-name": "root",
-        "driver": "qcow2",
-        "discard": "unmap",
-        "file": {"driver": "file", "filename": path},
-        # A lost overlay is a lost VM anyway: its lease ends with this process.
-        "cache": {"no-flush": True},
-    }
-    return (
-        *("-blockdev", json.dumps(node, separators=(",", ":"))),
-        # -kernel takes bootindex 0 for itself
-        *("-device", "virtio-blk-pci,drive=root,serial=root" + ",bootindex=1" * boot),
-    )
 
 
 def _seed(path: str) -> Sequence[str]:

@@ -118,7 +118,8 @@ class Vmm(Protocol):
         """
 
     async def act(self, vm_id: str, verb: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Carry out `start`, `stop` (data: grace_s), `pause`, `resume`, `reboot` or `suspend`.
+        """Carry out `start`, `stop` (data: grace_s), `pause`, `resume`, `reboot` or `suspend`; or
+        `save` (data: left_s, rate_mib), which gives {flat: files by role, image}.
 
         Returns when it is done. Raises WspilotError; then the VM is as it was, or ended.
         A stopped or suspended VM has no process; its disk is kept until `destroy`.

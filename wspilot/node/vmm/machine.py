@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -25,9 +25,11 @@ from qemu.qmp import QMPClient, QMPError, Runstate
 
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.node.vmm import stale
-from wspilot.node.vmm.argv import Wiring, overlay_argv, qemu_argv
+from wspilot.node.vmm.argv import Wiring, qemu_argv
 from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmSpec
 from wspilot.node.vmm.child import Child, spawn
+from wspilot.node.vmm.disks import MAKE, MIB, Disk, format_argv, overlay_argv
+from wspilot.node.vmm.tools import program
 from wspilot.node.vmm.voice import BoundedLog, Channel, Pattern, Voice
 from wspilot.text import clean
 
@@ -54,7 +56,7 @@ class Machine:
         self.over = asyncio.Event()
         self._spec, self._emit, self._ended = spec, emit, ended
         self._child: Optional[Child] = None
-        self._tool: Optional[Child] = None
+        self._tools: list[Child] = []
         self._qmp: Optional[QMPClient] = None
         self._watching: Optional[asyncio.Future[None]] = None  # held, or it may be collected
         self._listening: Optional[asyncio.Future[None]] = None
@@ -63,33 +65,45 @@ class Machine:
         self._voice = Voice()
         self._pattern = Pattern(str(spec.image.get("pattern") or DEFAULT_PATTERN))
         self._ready = False
-        self._paused = False
+        self.paused = False
         self._resting = False
         self._doomed = False
         self._why = ""
 
-    async def make_disk(self, tool: str) -> str:
-        """The overlay's path; empty when the image has no disk. Some 40 ms."""
-        image = self._spec.image
-        if not image.get("disk"):
-            return ""
-        overlay = Path(self.identity["files"][0])
-        argv = overlay_argv(tool, str(image["disk"]), str(image["format"]), overlay)
-        self._tool = spawn(argv)
-        try:
-            if not await self._tool.wait(OVERLAY_S):
-                raise TimedOut(f"{self._what()}: qemu-img took longer than {OVERLAY_S:.0f} s")
-        finally:
-            self._tool.kill()
+    async def make_disks(self, disks: Sequence[Disk]) -> None:
+        """Overlays and blank disks, side by side. Some 40 ms. Raises WspilotError, OSError."""
+        commands = []
+        for disk in disks:
+            if disk.base:
+                commands.append(overlay_argv(program("qemu-img", ("qemu-img",)), disk))
+                continue
+            fd = os.open(disk.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            os.truncate(fd, disk.mib * MIB)
+            os.close(fd)
+            if disk.fs != "none":
+                tool, package = MAKE[disk.fs]
+                commands.append(format_argv(program(tool, (tool,), (package,)), disk))
+        await asyncio.gather(*(self._run(argv, OVERLAY_S) for argv in commands))
+        for disk in disks:
+            Path(disk.path).chmod(0o600)
+
+    async def _run(self, argv: Sequence[str], limit_s: float) -> None:
+        """A tool that works on this VM's disks; killed with the VM. Raises WspilotError."""
         self._check_doom()
-        if self._tool.returncode:
-            why = clean(self._tool.stderr, 400) or f"code {self._tool.returncode}"
-            raise WspilotError(f"{self._what()}: no disk could be made above its image: {why}")
-        overlay.chmod(0o600)
-        return str(overlay)
+        tool, name = spawn(argv), Path(argv[0]).name
+        self._tools.append(tool)
+        try:
+            if not await tool.wait(limit_s):
+                raise TimedOut(f"{self._what()}: {name} took longer than {limit_s:.0f} s")
+        finally:
+            tool.kill()
+        self._check_doom()
+        if tool.returncode:
+            why = clean(tool.stderr, 400) or f"code {tool.returncode}"
+            raise WspilotError(f"{self._what()}: no disk could be made: {name}: {why}")
 
     def start(
-        self, program: str, kvm: bool, sandbox: bool, disk: str, log: Path, memory: str = ""
+        self, qemu: str, kvm: bool, sandbox: bool, disks: tuple[Disk, ...], log: Path, memory: str
     ) -> None:
         """Start the process, from `memory` where the guest was suspended. Blocks for the fork."""
         self._check_doom()
@@ -99,7 +113,7 @@ class Machine:
         self._channels = [console, agent]
         with _listen(Path(self.identity["qmp"])) as listener, _opened(memory) as fd:
             keep = [listener.fileno(), console.theirs.fileno(), agent.theirs.fileno()]
-            wiring = Wiring(program, kvm, keep[0], keep[1], keep[2], disk, sandbox, fd)
+            wiring = Wiring(qemu, kvm, keep[0], keep[1], keep[2], disks, sandbox, fd)
             self._child = spawn(qemu_argv(self._spec, wiring), [*keep, *([fd] if fd >= 0 else [])])
         for channel in self._channels:
             channel.theirs.close()
@@ -131,8 +145,9 @@ class Machine:
 
     async def give_up(self) -> None:
         """After a failed start: leave nothing."""
-        if self._tool is not None:
-            await self._tool.wait(REAP_S)  # killed; until it is dead it may still make its file
+        for tool in self._tools:
+            tool.kill()
+            await tool.wait(REAP_S)  # until it is dead it may still make its file
         if self._child is None:
             self._finish()
         else:
@@ -141,12 +156,12 @@ class Machine:
     async def pause(self) -> None:
         """The guest's processors stand still. Raises WspilotError."""
         await self._do("stop")
-        self._paused = True
+        self.paused = True
 
     async def resume(self) -> None:
         """They run again. Raises WspilotError."""
         await self._do("cont")
-        self._paused = False
+        self.paused = False
 
     async def arrive(self, limit_s: float = ARRIVE_S) -> None:
         """A suspended guest's state has been read; it goes on. Raises WspilotError."""
@@ -158,7 +173,7 @@ class Machine:
 
         Through a descriptor: QEMU's sandbox may start no `cat`, and 7.2 knows no `file:`.
         """
-        was_paused, client = self._paused, self._qmp
+        was_paused, client = self.paused, self._qmp
         if client is None:
             raise WspilotError(f"{self._what()}: it does not run")
         await self.pause()
@@ -219,8 +234,8 @@ class Machine:
         kernel does not let the process die.
         """
         self._doomed = True
-        if self._tool is not None:
-            self._tool.kill()
+        for tool in self._tools:
+            tool.kill()
         child = self._child
         if child is not None and not await self._end_gently(child, grace_s):
             child.kill()
@@ -234,8 +249,8 @@ class Machine:
 
     async def _end_gently(self, child: Child, grace_s: float) -> bool:
         up = self._ready and grace_s > 0
-        if up and self._paused and await self._ask("cont"):
-            self._paused = False
+        if up and self.paused and await self._ask("cont"):
+            self.paused = False
         if up and await self._ask("system_powerdown") and await child.wait(grace_s):
             return True
         return await self._ask("quit") and await child.wait(QUIT_S)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,13 +19,14 @@ from wspilot.errors import WspilotError
 from wspilot.node.vmm import stale
 from wspilot.node.vmm.argv import TB_MIB, check_image, socket_path
 from wspilot.node.vmm.base import Emit, VmHandle, VmSpec
+from wspilot.node.vmm.disks import Disk, disks_of
+from wspilot.node.vmm.flatten import RATE_MIB, check_time, flatten, roles
 from wspilot.node.vmm.machine import Machine
+from wspilot.node.vmm.tools import program
 from wspilot.text import clean
 
 SUSPEND_S = 300.0  # for a guest's memory to be written; the command's own limit may be shorter
-PACKAGES = ("qemu-system-x86", "qemu-utils")  # Debian's names
 PROGRAMS = ("qemu-system-x86_64", "qemu-kvm")
-PLACES = "/usr/bin:/usr/local/bin:/usr/libexec:/opt/qemu/bin"  # a job's PATH may lack any of them
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL + 1)  # tells of every lost connection
 
 
@@ -53,8 +52,8 @@ class Qemu:
 
     def intent(self, spec: VmSpec, rundir: Path) -> Mapping[str, Any]:
         """What the journal keeps before the start: found again by its uuid."""
-        qmp, disk = socket_path(rundir, spec.id), rundir / f"{spec.id}.qcow2"
-        files = [str(disk)] if spec.image.get("disk") else []
+        qmp = socket_path(rundir, spec.id)
+        files = [disk.path for disk in disks_of(spec, rundir)]
         files += [spec.seed] if spec.seed else []
         return {"uuid": spec.uuid, "pid": None, "start": None, "qmp": str(qmp), "files": files}
 
@@ -63,10 +62,11 @@ class Qemu:
         if spec.id in self._vms:
             raise WspilotError(f"VM {spec.name} ({spec.id}) exists on this node already")
         check_image(spec)
-        kept = Kept(spec, dict(self.intent(spec, rundir)), emit, log)
+        identity = dict(self.intent(spec, rundir))
+        kept = Kept(spec, identity, emit, log, disks_of(spec, rundir))
         vm = self._machine(kept)
         try:
-            kept = replace(kept, disk=await vm.make_disk(program("qemu-img", ("qemu-img",))))
+            await vm.make_disks(kept.disks)
             await self._boot(vm, kept)
         except BaseException as error:
             # Shielded: a cancelled create must still leave nothing.
@@ -82,6 +82,8 @@ class Qemu:
             raise WspilotError(f"VM {vm_id} is not on this node")
         grace = data.get("grace_s")
         grace_s = float(grace) if isinstance(grace, (int, float)) else 0.0
+        if verb == "save":
+            return await self._flatten(vm, kept, data)
         if verb == "start" or (verb == "resume" and vm is None):
             await self._again(kept)
         elif vm is None:
@@ -100,6 +102,27 @@ class Qemu:
         else:
             raise WspilotError(f"VMM qemu cannot {clean(verb, 40)} a VM")
         return {}
+
+    async def _flatten(
+        self, vm: Optional[Machine], kept: Kept, data: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Its disks of this moment as files that stand alone: {flat: by role, image}.
+
+        data: left_s, rate_mib. Whoever asked takes the files away.
+        """
+        left_s, rate = float(data.get("left_s", 0.0)), float(data.get("rate_mib", RATE_MIB))
+        if not roles(kept.disks):
+            raise WspilotError(f"VM {kept.spec.name} has no disk: it runs from memory")
+        check_time(f"VM {kept.spec.name}", kept.disks, left_s, rate)
+        runs = vm is not None and not vm.paused
+        if vm is not None and runs:
+            await vm.pause()
+        try:
+            flat = await flatten(kept.disks, left_s)
+        finally:
+            if vm is not None and runs:
+                await asyncio.shield(vm.resume())
+        return {"flat": flat, "image": {**kept.spec.image, "ready": kept.spec.ready}}
 
     async def _suspend(self, vm: Machine, kept: Kept) -> None:
         memory = Path(f"{kept.identity['qmp']}.memory")
@@ -134,7 +157,7 @@ class Qemu:
 
     async def _boot(self, vm: Machine, kept: Kept) -> None:
         qemu = program("QEMU", PROGRAMS)
-        vm.start(qemu, self.kvm, self._sandbox, kept.disk, kept.log, kept.memory)
+        vm.start(qemu, self.kvm, self._sandbox, kept.disks, kept.log, kept.memory)
         await vm.greet()
 
     async def destroy(self, vm_id: str, grace_s: float) -> None:
@@ -174,7 +197,7 @@ class Kept:
     identity: dict[str, Any]
     emit: Emit
     log: Path
-    disk: str = ""
+    disks: tuple[Disk, ...] = ()
     memory: str = ""
 
     def files(self) -> list[str]:
@@ -197,16 +220,3 @@ def overhead_mib(spec: VmSpec, kvm: bool) -> int:
     Under KVM nothing was measured: the same without the translated code.
     """
     return 64 + 8 * spec.cpus + spec.memory_mib // 256 + (0 if kvm else TB_MIB)
-
-
-def program(what: str, names: tuple[str, ...]) -> str:
-    """Where it is. Raises WspilotError naming the packages to install."""
-    path = os.pathsep.join((os.environ.get("PATH", ""), PLACES))
-    for name in names:
-        found = shutil.which(name, path=path)
-        if found:
-            return found
-    raise WspilotError(
-        f"{what} is not installed on this node ({' or '.join(names)})",
-        "on Debian: apt-get install --no-install-recommends " + " ".join(PACKAGES),
-    )
