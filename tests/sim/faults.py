@@ -56,6 +56,8 @@ class Fault(str, Enum):
     DESTROY = "destroy"
     DESTROY_VM = "one VM destroyed"
     ABANDON = "abandon"
+    VERB = "verb"
+    VERB_FAILS = "verb fails"
 
 
 # What strikes in the same place: the columns that are judged. Which message was late, or which of
@@ -71,9 +73,10 @@ FAMILIES: dict[str, tuple[Fault, ...]] = {
     "qstat": (Fault.POLL_FAILED, Fault.POLL_EMPTY, Fault.POLL_INVENTS),
     "files": (Fault.FILE_LATE, Fault.FILE_TWICE, Fault.FILE_TORN, Fault.SHARE_HANGS,
               Fault.COURIER_STUCK),
-    "VMM": (Fault.CREATE_FAILS, Fault.GUEST_DIES, Fault.RESERVE_FAILS, Fault.UNDO_FAILS),
+    "VMM": (Fault.CREATE_FAILS, Fault.GUEST_DIES, Fault.RESERVE_FAILS, Fault.UNDO_FAILS,
+            Fault.VERB_FAILS),
     "clocks": (Fault.CLOCK_SKEW,),
-    "users": (Fault.DESTROY, Fault.DESTROY_VM, Fault.ABANDON),
+    "users": (Fault.DESTROY, Fault.DESTROY_VM, Fault.ABANDON, Fault.VERB),
 }  # fmt: skip
 
 RATES: dict[Fault, float] = {
@@ -88,13 +91,14 @@ RATES: dict[Fault, float] = {
     Fault.FILE_TORN: 0.1, Fault.SHARE_HANGS: 0.5, Fault.CREATE_FAILS: 0.15,
     Fault.GUEST_DIES: 0.15, Fault.RESERVE_FAILS: 0.15, Fault.UNDO_FAILS: 0.15,
     Fault.CLOCK_SKEW: 0.6, Fault.DESTROY: 0.7, Fault.DESTROY_VM: 0.5, Fault.ABANDON: 0.5,
+    Fault.VERB: 0.8, Fault.VERB_FAILS: 0.3,
 }  # fmt: skip
 
 
 # Present in many stories: what makes the rare transitions meet every other fault.
-CATALYSTS = (Fault.DESTROY, Fault.DESTROY_VM, Fault.ABANDON, Fault.COURIER_STUCK, Fault.FILE_LATE,
-             Fault.FILE_TORN, Fault.SUSPENDED, Fault.QDEL_FAILED, Fault.QDEL_UNHEARD,
-             Fault.NO_GRACE, Fault.PILOT_KILLED)  # fmt: skip
+CATALYSTS = (Fault.VERB, Fault.DESTROY, Fault.DESTROY_VM, Fault.ABANDON, Fault.COURIER_STUCK,
+             Fault.FILE_LATE, Fault.FILE_TORN, Fault.SUSPENDED, Fault.QDEL_FAILED,
+             Fault.QDEL_UNHEARD, Fault.NO_GRACE, Fault.PILOT_KILLED)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ _FIRST = "a pilot's first word makes it reserving"
 _QUEUE = "a job does not go back: its second start is another epoch's, and moves no slot"
 _ADOPTED = "a job is known by its id, and so queued, before it is seen to run"
 _SEEN = "unknown needs a job that was seen or a pilot that spoke, and either moves it on"
-_SIM = "the simulated VMM has its image at once"
-_VERB = "no verb does this yet (start, stop, pause, resume, reboot, suspend)"
 _ENDING = "a workspace is ending before it has ended"
 
 # (transition, family of faults, why); `*` stands for any.
@@ -36,19 +34,6 @@ IMPOSSIBLE: tuple[tuple[str, str, str], ...] = (
     ("slot unknown>starting", "*", _QUEUE),
     ("slot submitting>starting", "*", _ADOPTED),
     ("slot submitting>unknown", "*", _SEEN),
-    ("vm pending>propagating", "*", _SIM),
-    ("vm propagating>*", "*", _SIM),
-    ("vm unknown>propagating", "*", _SIM),
-    ("vm *>paus*", "*", _VERB),
-    ("vm paus*>*", "*", _VERB),
-    ("vm *>resuming", "*", _VERB),
-    ("vm resuming>*", "*", _VERB),
-    ("vm *>suspend*", "*", _VERB),
-    ("vm suspend*>*", "*", _VERB),
-    ("vm *>rebooting", "*", _VERB),
-    ("vm rebooting>*", "*", _VERB),
-    ("vm *>stopped", "*", _VERB),
-    ("vm stopped>*", "*", _VERB),
     ("workspace pending>ended", "*", _ENDING),
     ("workspace provisioning>ended", "*", _ENDING),
     ("workspace active>ended", "*", _ENDING),

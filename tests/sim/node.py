@@ -7,13 +7,13 @@ processes that die, stop and hang. What a pilot or guardian decides is `wspilot.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.sim.clock import Clock
 from tests.sim.faults import Chance, Fault
 from tests.sim.share import Share
-from wspilot.messages import Kind, Notification, Order, rfc3339
+from wspilot.messages import Kind, Notification, Order, Verb, rfc3339
 from wspilot.node.core import Settings, State, guard, step
 from wspilot.node.core import events as e
 from wspilot.node.core.lease import wake_at
@@ -169,7 +169,9 @@ class SimPilot:
     # -- what happens to it
 
     def order(self, order: Order) -> None:
-        """A command was seen by its courier."""
+        """A command was seen by its courier; the image of every other VM is not here yet."""
+        if order.kind is Verb.CREATE and int(self.id[0], 16) % 2:
+            order = replace(order, data={**order.data, "image": {"files": {"disk": {}}}})
         self._when_running(lambda: self.step(e.Ordered(self._clock.now, order)))
 
     def term(self) -> None:
@@ -183,8 +185,8 @@ class SimPilot:
         assert not (self.alive and able), f"pilot {self.id[:8]} used up all of its grace"
 
     def knows(self, vm: str) -> bool:
-        """Did a command to create this VM reach it?"""
-        return vm in self._state.vms
+        """Did a command to create this VM reach it (perhaps to be refused)?"""
+        return vm in self._state.vms or vm in self._state.never
 
     def stop(self, hung: bool = False) -> None:
         """SIGSTOP (or a hang): nothing moves any more; the guardian watches."""
@@ -316,6 +318,10 @@ class SimPilot:
         elif isinstance(effect, e.Create):
             self.journal.entries[effect.vm] = 0
             self._soon(0.1, 2.0, lambda: self._create(effect.vm))
+        elif isinstance(effect, e.Propagate):
+            self._soon(0.1, 8.0, lambda: self._propagate(effect))
+        elif isinstance(effect, e.Act):
+            self._soon(0.05, 5.0, lambda: self._act(effect.vm, effect.verb))
         elif isinstance(effect, e.Destroy):
             self._soon(0.05, 1.5, lambda: self._destroy(effect.vm))
         elif isinstance(effect, e.Restore):
@@ -383,6 +389,24 @@ class SimPilot:
         if self._chance.hits(Fault.GUEST_DIES, vm):
             self._soon(0.5, 60, lambda: self._guest_dies(vm))
         self._soon(1, 12, lambda: self.step(e.VmSaid(self._clock.now, vm, "ready")))
+
+    def _propagate(self, effect: e.Propagate) -> None:
+        now, vm = self._clock.now, effect.vm
+        if self._chance.hits(Fault.CREATE_FAILS, vm):
+            self.step(e.PropagateFailed(now, vm, "its digest is wrong"))
+        else:
+            self.step(e.Propagated(now, vm, {"name": "small"}))
+
+    def _act(self, vm: str, verb: str) -> None:
+        """A verb on a living VM; one that is gone cannot obey. A stopped one keeps its disk, so it
+        stays among the host's VMs."""
+        now = self._clock.now
+        if self.host.vms.get(vm) != self.id or self._chance.hits(Fault.VERB_FAILS, f"{verb} {vm}"):
+            self.step(e.ActFailed(now, vm, verb, "the VMM says no"))
+            return
+        self.step(e.Acted(now, vm, verb))
+        if verb in ("start", "reboot"):
+            self._soon(1, 30, lambda: self.step(e.VmSaid(self._clock.now, vm, "ready")))
 
     def _guest_dies(self, vm: str) -> None:
         if self.host.vms.get(vm) == self.id:

@@ -23,6 +23,7 @@ from wspilot.daemon import store
 from wspilot.daemon.addresses import mac_of
 from wspilot.daemon.core import Books, Rules, spares
 from wspilot.daemon.core import events as d
+from wspilot.daemon.core.acting import VERBS
 from wspilot.daemon.core.turn import derive_id
 from wspilot.daemon.policy import SlotPlan, reuse
 from wspilot.ensemble import Request
@@ -205,6 +206,9 @@ class Play:
             after(chance.between(0, latest), lambda: self._say(lambda: d.Destroy((id,))))
         if chance.hits(Fault.DESTROY_VM, id):
             after(chance.between(0, 200), lambda: self._say(lambda: self._one_vm(id)))
+        if chance.hits(Fault.VERB, id):
+            for _ in range(chance.random.randrange(2, 16)):
+                after(chance.between(5, 250), lambda: self._say(lambda: self._verb(id)))
         if chance.hits(Fault.ABANDON, id):
             abandon = d.Destroy((id,), abandon=True)
             latest = chance.random.choice([4, 10, 40, 300])
@@ -221,6 +225,18 @@ class Play:
             return None
         failed = [vm.id for vm in self.head.books.vms_of(ws) if vm.state.value == "failed"]
         return d.Destroy((), (self.chance.random.choice(failed or ws.vms),))
+
+    def _verb(self, id: str) -> d.Act | d.Extend | None:
+        """What a user asks of a VM, fit for its state or not."""
+        head, random = self.head, self.chance.random
+        ws = head.books.workspace(id) if head.up else None
+        if ws is None:
+            return None
+        if random.random() < 0.1:
+            return d.Extend(id, random.choice([10, 60]))
+        verb, vm = random.choice(sorted(VERBS)), random.choice(ws.vms)
+        record = head.books.vm(vm)
+        return d.Act(verb, (vm,)) if record is not None and not record.doing else None
 
     # -- jobs
 

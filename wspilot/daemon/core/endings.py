@@ -159,6 +159,9 @@ def _write_off(turn: Turn, slot: Slot, cause: str) -> None:
 
 def abandon(turn: Turn, slot: Slot) -> None:
     """Close the books without proof: nodes dirty, addresses withheld, the job still deleted."""
+    if slot.wanted == "held":  # a site that keeps slots has not let it go yet
+        let_go(turn, slot)
+        slot = turn.books.slot(slot.id) or slot
     if slot.state not in FINAL_SLOT:
         _write_off(turn, slot, "abandoned before its end was confirmed")
 

@@ -151,6 +151,9 @@ def _present(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> 
     over = slot.state in FINAL_SLOT or slot.lrm.state == "gone"
     first = not slot.pilots and not over and note.kind not in (Kind.RELEASED, Kind.FAILED)
     slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))
+    if not slot.job and not slot.unclear and slot.state not in FINAL_SLOT:
+        # The lost qsub had been given up: there was a job after all, which is looked for again.
+        slot = turn.slot(slot, slot.state, unclear=True, looked=0, looked_at=turn.now)
     if first:
         spans = tuple(
             _closed(span, launched) if span.name == "lrm" else span for span in slot.spans

@@ -85,29 +85,26 @@ def _left(turn: Turn) -> float:
 
 
 def acted(turn: Turn, vm: Vm, verb: str, data: Mapping[str, Any]) -> None:
-    """Done."""
+    """Done. The new state is told before the answer: whoever waits for that sees it."""
     if vm.doing != verb:
         return
-    answer(turn, vm.order, data=data)
-    vm = turn.put(vm, doing="", order="")
-    rule = RULES[Verb(verb)]
-    if vm.wanted == "gone" or rule.ends is None:
-        return
-    if rule.ends is V.BOOTING:
+    order, vm = vm.order, turn.put(vm, doing="", order="")
+    ends = RULES[Verb(verb)].ends
+    if vm.wanted != "gone" and ends is V.BOOTING:
         booting(turn, vm)
-    else:
-        turn.move(vm, rule.ends)
+    elif vm.wanted != "gone" and ends is not None:
+        turn.move(vm, ends)
+    answer(turn, order, data=data)
 
 
 def failed(turn: Turn, vm: Vm, verb: str, cause: str) -> None:
     """Not done: the VMM has put the VM back to what it was, or says itself what became of it."""
     if vm.doing != verb:
         return
-    answer(turn, vm.order, Code.FAILED, clean(cause, 500))
-    vm = turn.put(vm, doing="", order="")
-    if vm.wanted == "gone" or vm.state is not RULES[Verb(verb)].during:
-        return
-    if verb in (Verb.STOP.value, Verb.REBOOT.value):  # a process that does not die is no guest
-        fail(turn, vm, f"{verb}: {cause}")
-    elif vm.before is not None:
-        turn.move(vm, vm.before)
+    order, vm = vm.order, turn.put(vm, doing="", order="")
+    if vm.wanted != "gone" and vm.state is RULES[Verb(verb)].during:
+        if verb in (Verb.STOP.value, Verb.REBOOT.value):  # a process that does not die is no guest
+            fail(turn, vm, f"{verb}: {cause}")
+        elif vm.before is not None:
+            turn.move(vm, vm.before)
+    answer(turn, order, Code.FAILED, clean(cause, 500))
