@@ -364,6 +364,12 @@ async def test_a_stranger_gets_nothing(tmp_path: Path) -> None:
             channel.settimeout(2)
             with contextlib.suppress(ConnectionResetError):
                 assert channel.recv(100) == b""
+    with socket.create_connection(where, 2) as channel:  # all but the key is right
+        theirs = channel.recv(33).decode().strip()
+        one = talk.Question("GET", sha, 0, talk.nonce())
+        channel.sendall(talk.question_line(b"another workspace", theirs, one))
+        channel.settimeout(2)
+        assert channel.recv(100) == b""
     again = talk.ask(where, bytes.fromhex("ab" * 32), "ASK", sha)
     assert again is not None, "and the others are still served"
     again[1].close()
