@@ -296,18 +296,22 @@ async def test_a_node_that_comes_later_is_fed_by_its_sisters(tmp_path: Path) -> 
 
 async def test_when_the_reader_dies_another_goes_on(tmp_path: Path) -> None:
     data = disk(tmp_path / "d", 8)
-    with Web({"/d": data}, pace_s=0.05) as web:
+    sha = hashlib.sha256(data).hexdigest()
+    with Web({"/d": data}, pace_s=0.15) as web:
         nodes = Nodes(tmp_path, 4)
         for one in nodes.all:
             one.peers(nodes.peers)
         asked = image(f"{web.url}/d", data)
         work = [asyncio.ensure_future(one.propagate("vm1", asked, print)) for one in nodes.all]
-        await until(lambda: web.sent >= len(data) // 4)
-        doing = [one._cache.doing(hashlib.sha256(data).hexdigest()) for one in nodes.all]
-        assert doing == [b"r"] * 4
-        sizes = [one._cache.part(hashlib.sha256(data).hexdigest()).stat().st_size
-                 for one in nodes.all]  # fmt: skip
-        reader = sizes.index(max(sizes))
+
+        def sizes() -> list[int]:
+            parts = [one._cache.part(sha) for one in nodes.all]
+            return [part.stat().st_size if part.exists() else 0 for part in parts]
+
+        await until(lambda: all(sizes()))
+        doing = [one._cache.doing(sha) for one in nodes.all]
+        assert sorted(doing) == [b"r", b"r", b"r", b"s"]
+        reader = doing.index(b"s")
         work[reader].cancel()
         got = await asyncio.gather(*work, return_exceptions=True)
         for n, one in enumerate(got):
@@ -364,6 +368,12 @@ async def test_a_stranger_gets_nothing(tmp_path: Path) -> None:
             channel.settimeout(2)
             with contextlib.suppress(ConnectionResetError):
                 assert channel.recv(100) == b""
+    with socket.create_connection(where, 2) as channel:  # all but the key is right
+        theirs = channel.recv(33).decode().strip()
+        one = talk.Question("GET", sha, 0, talk.nonce())
+        channel.sendall(talk.question_line(b"another workspace", theirs, one))
+        channel.settimeout(2)
+        assert channel.recv(100) == b""
     again = talk.ask(where, bytes.fromhex("ab" * 32), "ASK", sha)
     assert again is not None, "and the others are still served"
     again[1].close()

@@ -86,8 +86,14 @@ class Images:
             Server(listener, cache, key).run()
 
         listener.listen()  # until now sisters were refused, and did not wait
-        self._server = forks.fork(main, [listener.fileno()], "wspilot-images serve")
+        self._server = forks.fork(
+            main, [listener.fileno()], f"wspilot-images serve slot={self._ground.settings.slot}"
+        )
         self._ground.journal.intend(SERVER, self._entry(self._server))
+
+    def _title(self, what: str, vm: str = "") -> str:
+        """So that operators know whose process it is."""
+        return f"wspilot-{what} slot={self._ground.settings.slot}" + (f" vm={vm}" if vm else "")
 
     def _entry(self, pid: int) -> Mapping[str, Any]:
         return {"pid": pid, "start": start_time(pid), "cache": str(self._cache.place)}
@@ -121,7 +127,7 @@ class Images:
         def job(say: Say) -> Mapping[str, Any]:
             return bring_all(task, files, say)
 
-        transfer = Transfer(job, f"wspilot-image fetch vm={vm}")
+        transfer = Transfer(job, self._title("image fetch", vm))
         key, done = f"{IMAGE}{vm}", False
         try:
             self._began(transfer, key)
@@ -145,7 +151,10 @@ class Images:
             if not repository.startswith("/"):
                 raise WspilotError("this slot was not told where the image repository lies")
             task = Saving(Path(repository), name, image, flat)
-            transfer = Transfer(lambda say: store(task, say), f"wspilot-image save vm={vm}")
+            transfer = Transfer(
+                lambda say: store(task, say),
+                f"wspilot-image save slot={self._ground.settings.slot} vm={vm}",
+            )
             key = f"{IMAGE}{vm}:save"
             try:
                 self._began(transfer, key)

@@ -27,7 +27,9 @@ from wspilot.errors import Refused
 from wspilot.node.values import dataclass
 
 SHA = re.compile(r"[0-9a-f]{64}")
-WAITING, CANDIDATE, READING = b"w", b"c", b"r"  # what a lock's holder does; see swarm.py
+# What a lock's holder does (swarm.py): it looks for a feeder, stands for the source, is fed by a
+# sister, reads the source.
+WAITING, CANDIDATE, READING, SOURCE = b"w", b"c", b"r", b"s"
 BLOCK = 1 << 20
 SPARE = 64 << 20  # bytes of the file system that are not ours to fill
 _MIB = 1 << 20

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Callable, Optional
 
 from wspilot import qcow2
 from wspilot.errors import UsageError, WspilotError
-from wspilot.node.images.cache import Cache, Lock
+from wspilot.node.images.cache import SOURCE, Cache, Lock
 from wspilot.node.images.source import Read, opened, wrong_size
 from wspilot.node.images.swarm import Sister, Swarm
 from wspilot.node.images.wanted import Wanted
@@ -135,6 +135,7 @@ def _once(task: Task, file: Wanted, lock: Lock, tell: Tell, direct: bool) -> Opt
                 sink.drain(stream)
                 fed += sink.have - before
                 continue
+            lock.say(SOURCE)
             with opened(file, before) as read:
                 sink.take_all(read)
             source += sink.have - before

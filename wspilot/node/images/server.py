@@ -14,7 +14,7 @@ import time
 from typing import Optional
 
 from wspilot.node.images import talk
-from wspilot.node.images.cache import CANDIDATE, READING, Cache, stamp
+from wspilot.node.images.cache import CANDIDATE, READING, SOURCE, Cache, stamp
 from wspilot.node.images.talk import Answer, Question
 
 FED = 2
@@ -23,7 +23,8 @@ ASK_S = 5.0
 STALL_S = 30.0  # a reader that takes nothing for so long is gone
 POLL_S = 0.02
 CHUNK, TURN = 1 << 18, 16
-_STATES = {b"": talk.NONE, READING: talk.READING, CANDIDATE: talk.CANDIDATE}
+_STATES = {b"": talk.NONE, READING: talk.READING, SOURCE: talk.SOURCE,
+           CANDIDATE: talk.CANDIDATE}  # fmt: skip
 
 
 class Guest:
@@ -180,4 +181,4 @@ class Server:
             same = os.path.samestat(os.fstat(guest.fd), part.lstat())
         except OSError:
             return False
-        return same and self._cache.doing(guest.asked.sha) == READING
+        return same and self._cache.doing(guest.asked.sha) in (READING, SOURCE)

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from wspilot.node.images import talk
-from wspilot.node.images.cache import CANDIDATE, READING, WAITING, Lock
+from wspilot.node.images.cache import CANDIDATE, READING, SOURCE, WAITING, Lock
 from wspilot.node.images.talk import Answer
 from wspilot.node.values import dataclass
 
@@ -80,7 +80,7 @@ class Swarm:
                 self._lock.say(READING)
                 return stream
             if now > patience or (self._is_mine(answers, have) and self._stand(have)):
-                self._lock.say(READING)
+                self._lock.say(SOURCE)
                 return None
             time.sleep(ROUND_S)
 
@@ -126,7 +126,7 @@ class Swarm:
         One that is being fed and no further than this node may be fed by it, and waits for it.
         """
         for rank, answer in answers.items():
-            if answer.state == talk.HAVE or answer.bytes > have:
+            if answer.state in (talk.HAVE, talk.SOURCE) or answer.bytes > have:
                 return False
             if answer.state == talk.READING and not have:
                 return False

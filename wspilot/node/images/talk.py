@@ -18,8 +18,9 @@ from wspilot.node.values import dataclass
 
 LINE_MAX = 400
 ANSWER_S = 1.0
-NONE, HAVE, READING, CANDIDATE, WAITING = "none", "have", "reading", "candidate", "waiting"
-STATES = (NONE, HAVE, READING, CANDIDATE, WAITING)
+NONE, HAVE, SOURCE, READING = "none", "have", "source", "reading"
+CANDIDATE, WAITING = "candidate", "waiting"
+STATES = (NONE, HAVE, SOURCE, READING, CANDIDATE, WAITING)
 _NONCE = re.compile(r"[0-9a-f]{32}")
 _QUESTION = re.compile(r"(ASK|GET) ([0-9a-f]{64}) ([0-9]{1,15}) ([0-9a-f]{32}) ([0-9a-f]{64})")
 _ANSWER = re.compile(r"([a-z]{1,10}) ([0-9]{1,15}) ([0-9]{1,6}) ([0-9a-f]{64})")
