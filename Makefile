@@ -15,7 +15,7 @@ LIBEXEC ?= /usr/local/libexec
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-qemu test-tui test-debian lint format bench clean
+.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian lint format bench clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -41,10 +41,11 @@ test-fast:       ## unit and simulation without the slow ones, under a minute
 test-unit:       ## the unit tests
 test-sim:        ## the whole system in virtual time
 test-slurm:      ## a real four-node Slurm (root)
+test-leases:     ## whole leases on the built-in batch system
 test-qemu:       ## real guests and their networks
 test-tui:        ## the terminal interface
 test-debian:     ## a fresh clone in a minimal Debian root (root)
-test-unit test-sim test-slurm test-qemu test-tui test-debian:
+test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian:
 	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run $(@:test-%=%) $(if $(ARGS),-- $(ARGS))
 

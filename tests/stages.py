@@ -95,6 +95,13 @@ STAGES = (
         real=True,
     ),
     Stage(
+        "leases",
+        budget=420,
+        files=("tests/real/test_rounds.py", "tests/real/test_ensembles.py"),
+        needs=(Need("setsid", "util-linux"),),
+        real=True,
+    ),
+    Stage(
         "net",
         budget=600,
         files=("tests/real/test_net_*.py", "tests/real/test_ctx_*.py"),

@@ -30,6 +30,7 @@ from wspilot.sitekeys import (
     LRM_KEYS,
     LRMS,
     NETWORK_KEYS,
+    PAD_S,
     POLICY_KEYS,
     ROLE_KEYS,
     SECTIONS,
@@ -199,6 +200,7 @@ def _policy(c: Checker, doc: Mapping[str, Any]) -> Policy:
         if key in table and name not in whose:
             names = " or ".join(f'"{one}"' for one in whose)
             c.fault(f"policy.{key}", f"needs name = {names}")
+    given.setdefault("pad", PAD_S.get(name, Policy.pad_s))
     given.setdefault("hold", HOLD_S.get(name, Policy.hold_s))
     return Policy(**{POLICY_KEYS[key][0]: value for key, value in given.items()})
 

@@ -49,8 +49,8 @@ class Policy:
 
     name: str = "exact"
     """`exact`, `reuse`, `padded` or `warm`."""
-    pad_s: int = 1800
-    """`padded`: how much longer than its lease a slot is."""
+    pad_s: int = 0
+    """`padded`, `reuse`, `warm`: how much longer than its lease a slot is."""
     hold_s: int = 600
     """`reuse` and `warm`: how long a slot that serves nobody is kept."""
     slots: int = 1

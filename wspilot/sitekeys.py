@@ -109,7 +109,7 @@ BUDGET_KEYS: Mapping[str, Reader] = {
 POLICIES = ("exact", "reuse", "padded", "warm")
 POLICY_KEYS: Mapping[str, tuple[str, Reader, tuple[str, ...]]] = {  # -> field, reader, whose it is
     "name": ("name", one_of(POLICIES), POLICIES),
-    "pad": ("pad_s", duration(1), ("padded",)),
+    "pad": ("pad_s", duration(0), ("padded", "reuse", "warm")),
     "hold": ("hold_s", duration(1), ("reuse", "warm")),
     "slots": ("slots", count(1, 1000), ("warm",)),
     "hours": ("hours", count(1, 1_000_000), ("warm",)),
@@ -117,6 +117,7 @@ POLICY_KEYS: Mapping[str, tuple[str, Reader, tuple[str, ...]]] = {  # -> field, 
     "type": ("type", check_name, ("warm",)),
 }
 HOLD_S = {"warm": 7200}
+PAD_S = {"padded": 1800, "reuse": 3600, "warm": 3600}
 PLACEMENTS = ("spread", "pack")
 ROLE_KEYS: Mapping[str, Reader] = {
     "provides": list_of(check_name, 32),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import books, hangs, images, killall, leases, pilot, polls, spool, tui
+from tests.bench import books, hangs, images, killall, leases, pilot, policies, polls, spool, tui
 
 ALL = {
     "books": books.run,
@@ -16,6 +16,7 @@ ALL = {
     "images": images.run,
     "killall": killall.run,
     "leases": leases.run,
+    "policies": policies.run,
     "tui": lambda: tui.run(quick=True),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -112,7 +113,7 @@ class Builtin:
             for top in (Path(f"/tmp/wspilot-{uid}"), Path(f"/var/tmp/wspilot-{uid}"))
             for node in self.nodes
             for path in sorted((top / node).rglob("*"))
-            if not path.is_dir() and path.name != "boot_id"
+            if not path.is_dir() and path.name != "boot_id" and not _is_cached(path)
         ]
         spooled = [
             str(path)
@@ -145,6 +146,14 @@ def _end_leases(one: Builtin) -> None:
         one.destroy(*(ws["id"] for ws in open_))
         for ws in open_:
             one.wait(ws["id"], "ended", 20)
+
+
+def _is_cached(path: Path) -> bool:
+    """A whole image in a node's cache (and its lock) stays for the next lease; a part may not."""
+    return (
+        path.parent.name == "images"
+        and re.fullmatch(r"[0-9a-f]{64}(\.lock)?", path.name) is not None
+    )
 
 
 def _of_a_lease(command: str) -> bool:

@@ -13,6 +13,7 @@ from tests.real.builtin import Builtin, builtin
 from tests.unit.sites import ROOT
 from wspilot.errors import Refused, WspilotError
 
+pytestmark = pytest.mark.real
 EXAMPLES = {"single": 1, "osg-cluster": 4, "mpi-cluster": 4, "teaching-room": 13}
 FAR = """\
 #!/bin/sh

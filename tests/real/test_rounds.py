@@ -6,9 +6,12 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from tests.real.builtin import Builtin, builtin
 from wspilot.model import Outcome, WorkspaceState
 
+pytestmark = pytest.mark.real
 SIDES, EACH = 8, 25
 
 

@@ -141,9 +141,11 @@ def test_only_policies_that_keep_slots_use_them(name: str, uses: str) -> None:
 def test_padded_buys_time_in_advance_and_nothing_else_does() -> None:
     s = site()
     plain = walltime(s, 600, 1).total_s
-    assert walltime(replace(s, policy=Policy("padded")), 600, 1).total_s == plain + 1800
-    assert walltime(replace(s, policy=Policy("reuse")), 600, 1).total_s == plain
-    both = replace(s, policy=Policy("padded"), budget=replace(s.budget, pad_s=3600))
+    padded = site("[policy]\nname = 'padded'")
+    assert walltime(padded, 600, 1).total_s == plain + 1800
+    assert walltime(site("[policy]\nname = 'reuse'"), 600, 1).total_s == plain + 3600
+    assert walltime(site("[policy]\nname = 'reuse'\npad = '0s'"), 600, 1).total_s == plain
+    both = replace(padded, budget=replace(s.budget, pad_s=3600))
     assert dict(walltime(both, 600, 1).terms)["pad"] == 3600
 
 
@@ -192,7 +194,7 @@ def test_a_warm_slot_has_room_for_its_type_and_time_for_its_lease() -> None:
 BAD = {
     "[policy]\nname = 'best'": "policy.name: 'best' is not one of exact, reuse, padded, warm",
     "[policy]\nnmae = 'warm'": "policy.nmae: unknown key; did you mean 'name'?",
-    "[policy]\npad = '1h'": 'policy.pad: needs name = "padded"',
+    "[policy]\npad = '1h'": 'policy.pad: needs name = "padded" or "reuse"',
     "[policy]\nname = 'padded'\npad = 30": "policy.pad: 30 is not a duration",
     "[policy]\nname = 'padded'\nhold = '1h'": 'policy.hold: needs name = "reuse" or "warm"',
     "[policy]\nname = 'reuse'\nslots = 2": 'policy.slots: needs name = "warm"',
@@ -212,6 +214,6 @@ def test_a_mistake_is_told_with_its_key(toml: str) -> None:
 
 def test_what_is_given_holds_and_hold_depends_on_the_policy() -> None:
     found = site("[policy]\nname = 'warm'\nslots = 2\nhours = 3\nhold = '4h'").policy
-    assert found == Policy("warm", slots=2, hours=3, hold_s=14400)
+    assert found == Policy("warm", slots=2, hours=3, hold_s=14400, pad_s=3600)
     assert site("[policy]\nname = 'warm'").policy.hold_s == 7200
     assert site("[policy]\nname = 'reuse'").policy.hold_s == 600

@@ -1,6 +1,7 @@
 """Policy `padded`, and the walltime's sum: a slot is asked for longer than the lease.
 
 The pad is bought in advance, so that `extend` is granted at once; the lease itself is as asked.
+A slot that shall serve a second lease (`reuse`) needs one too: the first has used some of its time.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ class Walltime:
 
 def pad_s(site: Site) -> int:
     """Seconds that a slot is longer than its lease needs."""
-    padded = site.policy.pad_s if site.policy.name == "padded" else 0
-    return max(site.budget.pad_s, padded)
+    return max(site.budget.pad_s, site.policy.pad_s)
 
 
 def walltime(site: Site, lease_s: int, slots: int, save: bool = False) -> Walltime:
