@@ -119,7 +119,22 @@ def test_a_network_whose_addresses_are_all_held_refuses_and_changes_nothing() ->
         one.end("osg")
 
 
-# -- slots that change hands
+# -- slots that are longer, and slots that change hands
+
+
+def test_padded_an_extension_is_granted_at_once_and_exact_has_no_room_for_it() -> None:
+    with builtin() as one:
+        ws = one.wait(one.deploy(type="small", count=1, duration="2m")["id"])
+        with pytest.raises(Refused):
+            one.call("extend", id=ws["id"], by="20m")
+        one.end(ws["id"])
+    with builtin(more='[policy]\nname = "padded"') as one:
+        ws = one.wait(one.deploy(type="small", count=1, duration="2m")["id"])
+        one.call("extend", id=ws["id"], by="20m")
+        longer = one.show(ws["id"])
+        assert longer["lease_s"] == 22 * 60 and longer["state"] == "active"
+        assert not one.call("slots")["slots"][1:]  # the same one
+        one.end(ws["id"])
 
 
 def test_reuse_the_next_lease_takes_the_slot_of_one_that_ended_early() -> None:

@@ -16,7 +16,7 @@ from tests.sim.faults import Fault
 from tests.sim.lrm import Epochs
 from wspilot.daemon import core, store
 from wspilot.daemon.core import books as books_
-from wspilot.daemon.core import endings, leases, nodes, pilots, repairs, rounds, slots, vms
+from wspilot.daemon.core import endings, leases, nodes, pilots, repairs, rounds, slots, spares, vms
 from wspilot.daemon.core.turn import Turn
 from wspilot.model import Slot, VmState, Workspace
 from wspilot.node.core import lease as node_lease
@@ -219,6 +219,14 @@ def _forget_on_recovery() -> Patch:
     return core, "_recover", lambda turn: None
 
 
+def _empty_too_early() -> Patch:
+    return spares, "_empty", lambda turn, slot: True
+
+
+def _never_stale() -> Patch:
+    return spares, "_stale", lambda turn, slot: False
+
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant("an fsync is skipped", (_skip_fsync(),), [F.HEAD_CRASH]),
     Mutant("a repeat is applied", (_apply_repeats(), _revive()), [F.FILE_TWICE, F.FILE_LATE]),
@@ -241,5 +249,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("a slot given back keeps its VMs", (_again_with_the_same_slot(),), [F.HELD]),
     Mutant("a pilot knows no deadline", (_no_deadline(),), [F.DAEMON_KILLED, F.SHARE_HANGS]),
     Mutant("TERM is not heard", (_deaf_to_term(),), [F.PREEMPTED]),
+    Mutant("a slot changes hands while its VMs live", (_empty_too_early(),)),
+    Mutant("a spare slot is never given back", (_never_stale(),)),
     Mutant("nothing is resumed after a restart", (_forget_on_recovery(),), [F.DAEMON_KILLED]),
 )  # fmt: skip

@@ -216,8 +216,9 @@ def proofs(books: Books, workspaces: Iterable[Workspace], repairs: bool) -> list
                 rows += _of_slot(books, slot, ws.name)
     if repairs:
         for slot in books.slots():
-            if slot.repair_of and slot.state in FINAL_SLOT:
-                rows += _of_slot(books, slot, f"repair of {slot.repair_of}")
+            if not slot.workspace and slot.state in FINAL_SLOT:
+                of = f"repair of {slot.repair_of}" if slot.repair_of else "spare"
+                rows += _of_slot(books, slot, of)
     return rows
 
 

@@ -162,6 +162,15 @@ def test_abandon_keeps_nothing() -> None:
     assert not offers(d) and slot_now(d).state is S.FAILED
 
 
+def test_abandon_of_a_lease_whose_slot_is_being_kept_lets_it_go_first() -> None:
+    d = keeping()
+    d.destroy()
+    assert not d.orders("release")
+    d.destroy(abandon=True)
+    assert slot_now(d).state is S.FAILED and slot_now(d).wanted == "released"
+    assert d.ws.outcome is Outcome.ABANDONED
+
+
 def test_nothing_is_kept_by_a_site_that_does_not_say_so() -> None:
     d = Dialogue()
     d.run("n1")

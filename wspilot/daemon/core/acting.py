@@ -51,7 +51,7 @@ def answered(turn: Turn, order: PendingOrder, refused: str, data: Any) -> None:
     if order.kind == Verb.LEASE.value and refused and ws is not None and ws.ends is not None:
         left = data.get("seconds") if isinstance(data, dict) else None
         if isinstance(left, (int, float)) and not isinstance(left, bool) and 0 <= left < 1e9:
-            turn.workspace(replace(ws, ends=min(ws.ends, turn.now + left)), ws.state)
+            turn.books.put(replace(ws, ends=min(ws.ends, turn.now + left)))
 
 
 def _said(turn: Turn, vm: Vm, refused: str) -> None:
@@ -81,7 +81,8 @@ def extend(turn: Turn, event: Extend) -> None:
     if ws is None or ws.ends is None or ws.wanted != "active":
         return
     by = int(event.by_s)
-    ws = turn.workspace(replace(ws, ends=ws.ends + by, lease_s=ws.lease_s + by), ws.state)
+    ws = replace(ws, ends=ws.ends + by, lease_s=ws.lease_s + by)
+    turn.books.put(ws)
     for slot in turn.books.slots_of(ws):
         for pilot in turn.books.pilots_of(slot):
             if pilot.state == "ready":

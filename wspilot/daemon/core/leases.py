@@ -159,7 +159,9 @@ def end(turn: Turn, ws: Workspace, outcome: Outcome, cause: str, *, keep: bool =
 def _abandon(turn: Turn, ws: Workspace) -> None:
     """Close the books without proof: nodes dirty, addresses withheld."""
     for slot in turn.books.slots_of(ws):
-        endings.abandon(turn, slot)
+        if slot.wanted == "held":  # it was being kept for another lease
+            endings.let_go(turn, slot)
+        endings.abandon(turn, turn.books.slot(slot.id) or slot)
     for vm in turn.books.vms_of(ws):
         if vm.state not in GONE:
             turn.vm(vm, V.FAILED, "daemon", cause="abandoned")
