@@ -14,6 +14,7 @@ from wspilot.client import Update
 from wspilot.errors import Refused
 from wspilot.tui import look
 from wspilot.tui.app import WspilotApp
+from wspilot.tui.screens.act import Act
 from wspilot.tui.screens.confirm import Confirm
 from wspilot.tui.screens.deploy import Deploy
 from wspilot.tui.widgets.detail import Detail
@@ -90,6 +91,37 @@ async def test_destroying_a_workspace_wants_its_name_and_stands_on_cancel() -> N
         await settle(pilot)
         method, params = source.calls[-1]
         assert method == "destroy" and f"workspaces/{params['ids'][0]}" == key
+
+
+async def test_a_verb_is_chosen_by_its_letter_and_its_outcome_is_told() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("home", "a")
+        await settle(pilot)
+        assert isinstance(shown.screen, Act) and "suspend" in "\n".join(painted(shown))
+        await pilot.press("s")
+        await settle(pilot)
+        calls = dict(source.calls)
+        assert f"workspaces/{calls['suspend']['ids'][0]}" == shown.table.cursor_key
+        assert calls["wait"]["for"] == "done"
+        told = [one.message for one in shown._notifications]
+        assert told[-1] == "suspend: workspace mpi-2026: done"
+
+
+async def test_what_a_node_refuses_is_told_and_escape_asks_for_nothing() -> None:
+    shown, source = app()
+    source.refusal = Refused("mpi-2026/rank/1: start: it is [b]running[/b]", "see: wspilot events")
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("home", "a", "escape")
+        await settle(pilot)
+        assert source.calls == []
+        await pilot.press("a", "down", "enter")
+        await settle(pilot)
+        (told,) = list(shown._notifications)
+        assert "it is [b]running[/b]" in told.message and told.severity == "error"
+        assert not told.markup
 
 
 async def test_escape_and_enter_on_cancel_destroy_nothing() -> None:

@@ -11,7 +11,7 @@ import os
 import time
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual import on, work
@@ -23,14 +23,12 @@ from textual.widgets import Footer, Static
 from wspilot.errors import UsageError, WspilotError
 from wspilot.text import clean, format_duration
 from wspilot.tui import lines, look, theme
-from wspilot.tui.live import LiveModel, Row, left_of, plural
+from wspilot.tui.live import LiveModel, Row
+from wspilot.tui.loss import Loss, loss_of
 from wspilot.tui.source import ClientSource, Source
 from wspilot.tui.widgets.detail import Detail
 from wspilot.tui.widgets.events import Events
 from wspilot.tui.widgets.treetable import TreeTable
-
-if TYPE_CHECKING:
-    from wspilot.tui.screens.confirm import Loss
 
 # The dialogs are imported when they are opened: the first frame does not wait for them.
 FLUSH_S = 0.25
@@ -82,6 +80,7 @@ class WspilotApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         _key("n", "deploy", "Deploy", "lease the VMs of an ensemble file"),
         _key("d", "destroy", "Destroy", "end what is selected; it asks first"),
+        _key("a", "act", "Act", "pause, resume, suspend, stop, start or reboot what is selected"),
         _key("enter", "details", "Details", "the selection on the whole width, and back",
              display="enter" if look.ascii_only() else "⏎"),
         _key("right,l", "open", "Unfold", "unfold", show=False, display="→ l"),
@@ -256,7 +255,7 @@ class WspilotApp(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What only changes things is hidden from who may only look."""
-        return not (self._read_only and action in ("deploy", "destroy"))
+        return not (self._read_only and action in ("deploy", "destroy", "act"))
 
     def action_details(self) -> None:
         """The details on the whole width; the same key goes back."""
@@ -319,9 +318,27 @@ class WspilotApp(App[None]):
             self.notify("Deployed: it comes up here.", markup=False)
             self.table.select(f"workspaces/{made}")
 
+    @work(exit_on_error=False)
+    async def action_act(self) -> None:
+        """Choose a verb for what stands under the cursor now, and hear how it went."""
+        from wspilot.tui import acting
+        from wspilot.tui.screens.act import Act, Target
+
+        loss = loss_of(self._model, self.table.cursor_key, time.time())
+        if loss is None:
+            self.notify("Nothing to act on here: choose a workspace, a group or a VM that is "
+                        "not over.", markup=False)  # fmt: skip
+            return
+        target = Target(loss.target, f"{loss.kind} {loss.name}")
+        if verb := await self.push_screen_wait(Act(target)):
+            await acting.act(self._source, verb, target, self._tell)
+
+    def _tell(self, words: str, bad: bool) -> None:
+        self.notify(words, severity="error" if bad else "information", markup=False)
+
     def action_destroy(self) -> None:
         """Ask, naming what is lost. The target is what stands under the cursor now, by its id."""
-        loss = self._loss(self.table.cursor_key)
+        loss = loss_of(self._model, self.table.cursor_key, time.time())
         if loss is None:
             self.notify("Nothing to destroy here: choose a workspace, a group or a VM that is "
                         "not over.", markup=False)  # fmt: skip
@@ -344,33 +361,7 @@ class WspilotApp(App[None]):
                 markup=False,
             )
         else:
-            self.notify(f"{loss.title.removesuffix('?')}: accepted", markup=False)
-
-    def _loss(self, key: str | None) -> Loss | None:
-        ws = self._model.workspace_of(key or "")
-        vms = self._model.vms_of(key or "")
-        vms = [vm for vm in vms if vm["state"] != "terminated"]
-        if key is None or ws is None or ws["state"] == "ended":
-            return None
-        if not vms and not key.startswith("workspaces/"):
-            return None
-        from wspilot.tui.screens.confirm import Loss
-
-        left, _ = left_of(ws, time.time())
-        names = ", ".join(f"{vm['group']}/{vm['index']}" for vm in vms[:8])
-        names += ", ..." if len(vms) > 8 else ""
-        count = plural(len(vms), "VM")
-        lines = (
-            f"{count}: {names}" if vms else "It has no VMs.",
-            "What is on their disks is lost; their nodes go back to jobs.",
-            f"Of the lease {left} are left." if left else f"It is {ws['state']}.",
-        )
-        if key.startswith("workspaces/"):
-            return Loss(ws["id"], f"Destroy the workspace {ws['name']}?", lines, ws["name"])
-        if key.startswith("groups/"):
-            group = key.split("/", 2)[2]
-            return Loss(f"{ws['id']}/{group}", f"Destroy the group {ws['name']}/{group}?", lines)
-        return Loss(vms[0]["id"], f"Destroy the VM {vms[0]['name']}?", lines)
+            self.notify(f"{loss.title}: accepted", markup=False)
 
 
 def run(home: Path, *, demo: bool = False, read_only: bool = False) -> int:

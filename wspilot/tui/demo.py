@@ -22,6 +22,8 @@ from wspilot.tui.canned import LEASE_S, PHASES, RISE, Doc, GroupSpec
 STEP_S = 0.7
 SWEEP_S, SWEEP_UP_S, POLL_S = 9.0, 14.0, 15.0
 MOST_ENDED, MOST_NODES = 4, 48
+_ACTS = {"pause": "paused", "suspend": "suspended", "stop": "stopped", "resume": "running",
+         "start": "running", "reboot": "running"}  # fmt: skip
 
 
 class DemoSource:
@@ -52,6 +54,10 @@ class DemoSource:
             return self._deploy(params)
         if method == "destroy":
             return self._destroy(params["ids"])
+        if method in _ACTS:
+            return self._act(method, params["ids"])
+        if method == "wait":
+            return {}
         raise Refused(f"the demo does not know {method}")
 
     # -- requests
@@ -68,6 +74,19 @@ class DemoSource:
         ws = self._lease(name, canned.groups_of(doc), "pending", 0, lease_s)
         self._out.put_nowait((self._of(ws["id"]), []))
         return {"workspace": ws}
+
+    def _act(self, verb: str, ids: list[str]) -> Doc:
+        """The VMs that are meant do at once as they are told."""
+        changed = []
+        for item in self._items.values():
+            if item["table"] != "vms" or item["state"] in ("terminated", "failed"):
+                continue
+            ws = item["workspace"]
+            if {item["id"], ws, f"{ws}/{item['group']}"} & set(ids):
+                item.update(state=_ACTS[verb], since=rfc3339(time.time()))
+                changed.append(item)
+        self._out.put_nowait((changed, []))
+        return {"workspaces": []}
 
     def _destroy(self, ids: list[str]) -> Doc:
         touched: list[Doc] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.text import Text
@@ -13,15 +12,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-
-@dataclass(frozen=True)
-class Loss:
-    """What an act would destroy, captured when the key was pressed."""
-
-    target: str  # what is sent to the daemon: an id, or WORKSPACE/GROUP
-    title: str
-    lines: tuple[str, ...]
-    type_name: str = ""  # this must be typed; empty: a button is enough
+from wspilot.tui.loss import Loss
 
 
 class Confirm(ModalScreen[bool]):
@@ -45,7 +36,7 @@ class Confirm(ModalScreen[bool]):
         self._loss = loss
 
     def compose(self) -> ComposeResult:
-        text = Text(self._loss.title + "\n", style="bold")
+        text = Text(self._loss.title + "?\n", style="bold")
         text.append("\n".join(("", *self._loss.lines)), style="not bold")
         name = self._loss.type_name
         if name:
