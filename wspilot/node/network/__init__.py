@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from wspilot.errors import WspilotError
 from wspilot.node.network import user
 from wspilot.node.network.way import NIC, Ground, Way
 from wspilot.node.vmm.base import VmSpec
+from wspilot.text import clean
 
 # way -> how it is opened, and how one of its journal entries is undone in any process
 WAYS: Mapping[str, Callable[[Ground], Way]] = {"user": user.User}
@@ -18,12 +19,13 @@ UNDO: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"user": user.undo}
 
 
 class Ways:
-    """All ways that a pilot's networks go. A NIC of an unknown way is closed to all sides."""
+    """All ways that a pilot's networks go. A NIC that names no way is closed to all sides."""
 
     def __init__(self, ground: Ground, vmm: str) -> None:
         known = {str(one.get("way")) for one in ground.settings.networks.values()}
-        real = vmm != "sim"  # simulated VMs have no NICs
-        self._ways = {name: make(ground) for name, make in WAYS.items() if real and name in known}
+        self._real = vmm != "sim"  # simulated VMs have no NICs
+        here = known if self._real else ()
+        self._ways = {name: make(ground) for name, make in WAYS.items() if name in here}
 
     def facts(self) -> Mapping[str, Any]:
         """What `started` says of them."""
@@ -38,13 +40,24 @@ class Ways:
         nics = []
         try:
             for number, nic in enumerate(spec.nics):
-                way = self._ways.get(str(nic.get("way")))
+                way = self._way(nic)
                 nics.append(await way.attach(spec.id, number, nic) if way else nic)
         except BaseException:
             with contextlib.suppress(WspilotError, OSError):
                 await asyncio.shield(self.detach(spec.id))
             raise
         return tuple(nics)
+
+    def _way(self, nic: Mapping[str, Any]) -> Optional[Way]:
+        name = nic.get("way")
+        way = self._ways.get(str(name))
+        if way is None and name and self._real:
+            raise WspilotError(
+                f"network {clean(str(nic.get('network')), 40)} goes the way "
+                f"{clean(str(name), 20)}, which this node code does not know",
+                'use way = "user" for now',
+            )
+        return way
 
     async def detach(self, vm: str) -> None:
         """All NICs of a VM; idempotent. Raises WspilotError."""

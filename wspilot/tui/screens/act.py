@@ -45,6 +45,7 @@ class Act(ModalScreen[str]):
                      background: $panel; border: round $primary; padding: 1 2; }
     Act Static { height: auto; width: 1fr; margin-bottom: 1; }
     Act OptionList { height: auto; max-height: 10; border: none; padding: 0; }
+    Act OptionList:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss('')", "Cancel", id="act.cancel"),
