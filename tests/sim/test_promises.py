@@ -54,7 +54,9 @@ def said(one: Play, text: str) -> bool:
 def test_daemon_killed_at_any_instruction_no_lease_ends_and_nothing_is_submitted_twice() -> None:
     for one in stories(F.DAEMON_KILLED, F.HEAD_CRASH):
         assert outcomes([one]).keys() == {Outcome.OK}
-        assert len(one.lrm.jobs) == sum(1 for _ in one.head.books.slots())
+        # A slot asked for in advance (policy `warm`) may be given up before its qsub ever ran.
+        slots = [slot for slot in one.head.books.slots() if slot.job or not slot.claimed]
+        assert len(one.lrm.jobs) == len(slots)
 
 
 def test_pilot_killed_the_guardian_undoes_and_reports_and_addresses_are_free() -> None:

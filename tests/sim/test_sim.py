@@ -27,7 +27,7 @@ def test_a_perfect_world_serves_every_lease() -> None:
 def test_a_rough_world_loses_doubles_and_leaks_nothing(first: int) -> None:
     total = run(range(first, first + CHUNK))
     assert not total.bad
-    assert total.leases > CHUNK / 2  # the stories do reach the part where something can go wrong
+    assert total.leases > CHUNK / 4  # the stories do reach the part where something can go wrong
     assert sum(1 for cell in cells() if total.counts[cell]) > 300
 
 
