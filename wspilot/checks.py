@@ -22,6 +22,7 @@ SHOWN = 20  # faults in one message; did_you_mean costs too much to ask it for t
 LINE = 1000  # characters of one text
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@%+,/=-]{0,127}")
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")  # messages.NODE_RE
+_PORTS = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")  # IFNAMSIZ is 16 with its end
 
 
@@ -240,6 +241,18 @@ def range_(value: Any, where: str) -> str:
     except ValueError as error:
         why = clean(str(error), 120)
         raise UsageError(f"{where}: {why}", "write it as 10.77.0.0/24") from None
+
+
+def ports(value: Any, where: str) -> tuple[int, int]:
+    """A range of TCP ports, as `30000-30099`."""
+    match = _PORTS.fullmatch(value) if isinstance(value, str) else None
+    low, high = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1024 <= low <= high <= 65535:
+        raise UsageError(
+            f"{where}: {quoted(value)} is no range of ports from 1024 to 65535",
+            "write it as 30000-30099",
+        )
+    return low, high
 
 
 def address(value: Any, where: str) -> str:

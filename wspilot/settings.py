@@ -148,6 +148,14 @@ class Site:
     """Run a guardian beside each pilot."""
     stop_share: float = 0.6
     """The share of the grace period in which VMs are stopped."""
+    live: bool = True
+    """Pilots listen on one TCP port each, for console, ssh and quicker commands."""
+    live_network: str = ""
+    """On the address that a node has in this network; default: that of its default route."""
+    live_ports: tuple[int, int] = (0, 0)
+    """On the first free port of this range; default: one that the kernel chooses."""
+    live_forward: tuple[int, ...] = (22,)
+    """The guests' TCP ports that `wspilot ssh` may be led to."""
     max_duration_s: int = 7 * DAY_S
     """The longest lease."""
     node_cpus: int | None = None

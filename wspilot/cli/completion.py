@@ -23,7 +23,8 @@ _wspilot() {
 }
 complete -o default -F _wspilot wspilot"""
 ZSH = "autoload -U +X bashcompinit && bashcompinit\n" + BASH.replace(" bash)", " zsh)")
-_NAMED = ("show", "wait", "destroy", "events", "logs", "extend", "save", *VERBS)
+_NAMED = ("show", "wait", "destroy", "events", "logs", "extend", "save", "console", "ssh",
+          *VERBS)  # fmt: skip
 
 
 def script(shell: str) -> str:

@@ -159,6 +159,26 @@ def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--no-wait", action="store_true", help="return when it is accepted")
     one.add_argument("--abandon", action="store_true", help="close the books without proof")
     _living(verbs, common, limits)
+    _reaching(verbs, common)
+
+
+def _reaching(verbs: Any, common: argparse.ArgumentParser) -> None:
+    """Into a guest."""
+    one = verbs.add_parser("console", parents=[common], help="a VM's console; Ctrl-] leaves it")
+    one.add_argument("id", metavar="VM")
+    one = verbs.add_parser(
+        "ssh", parents=[common], help="log in to a VM",
+        description="The system's ssh, through the VM's pilot. --json: only where it is reached.",
+        usage="%(prog)s [-h] [--json] [-l USER] [-p PORT] VM [[--] ARGS of ssh ...]",
+    )  # fmt: skip
+    one.add_argument("-l", "--login", metavar="USER", default="root", help="default: root")
+    one.add_argument("-p", "--port", type=int, metavar="PORT", default=22,
+                     help="of the guest: 22, or what the site allows")  # fmt: skip
+    one.add_argument("id", metavar="VM")
+    one.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS")
+    one = verbs.add_parser("_forward", parents=[common])
+    one.add_argument("id", metavar="VM")
+    one.add_argument("port", type=int, metavar="PORT")
 
 
 VERBS = {

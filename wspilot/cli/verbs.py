@@ -208,6 +208,18 @@ def _bench(args: Args) -> int:
     return bench(args)
 
 
+def _console(args: Args) -> int:
+    from wspilot.cli.console import console
+
+    return console(args)
+
+
+def _ssh(args: Args) -> int:
+    from wspilot.cli import ssh
+
+    return ssh.ssh(args) if args.verb == "ssh" else ssh.forward(args)
+
+
 def _act(args: Args) -> int:
     from wspilot.cli import act
 
@@ -221,7 +233,7 @@ _VERBS: Mapping[str, Verb] = {
     "types": _simple("types", render.types), "images": _images,
     "slots": _simple("slots", lambda docs: render.slots(docs, time.time())), "nodes": _nodes,
     "list": _list, "show": _show, "events": _events, "logs": _logs, "config": _config,
-    "fsck": _fsck, "bench": _bench,
+    "fsck": _fsck, "bench": _bench, "console": _console, "ssh": _ssh, "_forward": _ssh,
     **dict.fromkeys(("deploy", "wait", "destroy", "extend", "save", *VERBS), _act),
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from wspilot.daemon.core import spares
 from wspilot.daemon.core.events import Deploy, Forget, Repair
 from wspilot.daemon.core.turn import derive_id
 from wspilot.daemon.policy import SlotPlan, choose, jobs_of, overhead_mib, walltime
+from wspilot.daemon.reach import Reach
 from wspilot.daemon.requests import Handler, Params, Requests, count, flag, text
 from wspilot.daemon.service import Listener, Service
 from wspilot.errors import NotFound, Refused, UsageError
@@ -53,6 +54,7 @@ class ServiceApi:
             "status": self._status,
             "shutdown": self._shutdown,
             **Acting(service, self._requests).handlers(),
+            **Reach(service, self._requests).handlers(),
         }
 
     async def call(self, method: str, params: Params, uid: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from wspilot.daemon.core.events import (
     Wipe,
 )
 from wspilot.daemon.core.slots import job_name
+from wspilot.daemon.hints import Hints
 from wspilot.daemon.lrm.base import Answer, Command, Result, Verdict
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.messages import CMD, Order, Verb, cmd_dir, rfc3339, seal
@@ -52,6 +53,7 @@ class Effects:
         self._files: asyncio.Queue[Effect] = asyncio.Queue()
         self._lrm: asyncio.Queue[Effect] = asyncio.Queue()
         self._zipapp: Path | None = None
+        self._hints = Hints()
 
     def ask(self, effects: Iterable[Effect]) -> None:
         """Queue effects; the commit that contains them is on disk."""
@@ -94,6 +96,7 @@ class Effects:
                 await run(
                     spool.write_order, cmd_dir(order.slot, order.node, order.pilot), name, raw
                 )
+                await self._hint(order)
         elif isinstance(effect, Unsend):
             directory = cmd_dir(effect.slot, effect.node, effect.pilot)
             await run(spool.remove_order, directory, f"{effect.ns:020d}_{effect.seq}.json")
@@ -103,6 +106,13 @@ class Effects:
             await run(spool.close_slot, effect.slot, effect.proved)
         elif isinstance(effect, Wipe):
             await run(spool.wipe_slot, effect.slot)
+
+    async def _hint(self, order: PendingOrder) -> None:
+        """Its pilot need not wait for its next look."""
+        pilot = self._service.books.pilot(order.pilot)
+        if pilot is not None and pilot.facts.get("live"):
+            key = await self._service.lane.run(self._service.spool.key, order.slot)
+            self._hints.tell(pilot.id, pilot.facts["live"], key)
 
     async def _images(self) -> dict[str, Any]:
         try:

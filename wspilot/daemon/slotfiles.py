@@ -99,9 +99,21 @@ def pilot_settings(
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
         "lrm": site.lrm,
+        "live": {} if slot.repair_of else live(site),
         "images": {**asdict(site.images), "repository": str(site.images_dir)},
         "networks": {name: network.spec() for name, network in site.networks.items()},
         "kvm": {node.id: [node.boot_id, node.kvm] for node in nodes if node.kvm is not None},
+    }
+
+
+def live(site: Site) -> dict[str, object]:
+    """The pilots' live channel; empty: there is none."""
+    if not site.live:
+        return {}
+    return {
+        "network": site.live_network,
+        "ports": list(site.live_ports),
+        "forward": list(site.live_forward),
     }
 
 

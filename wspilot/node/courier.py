@@ -22,6 +22,7 @@ from wspilot.node.wire import (
     ALIVE,
     COMMAND,
     ERROR,
+    LOOK,
     OUTBOX,
     PUT,
     QUIT,
@@ -92,6 +93,9 @@ class Courier:
                 self._retry_at = 0.0
             elif kind == REREAD:
                 self._seen.discard(payload.decode())
+            elif kind == LOOK:
+                self._list_at = 0.0
+                self._eager_until = time.monotonic() + EAGER_FOR_S  # a network filesystem is late
             elif kind == QUIT:
                 self._quitting = True
         return True

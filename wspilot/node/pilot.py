@@ -26,6 +26,8 @@ from wspilot.node.core.lease import wake_at
 from wspilot.node.core.pilot import step
 from wspilot.node.core.state import State
 from wspilot.node.courier import Round
+from wspilot.node.live import Live
+from wspilot.node.live.services import Services
 from wspilot.node.places import Places, private
 from wspilot.node.post import Post
 from wspilot.node.signing import Writer
@@ -101,6 +103,9 @@ class Pilot:
         self._work = Work(
             self._site, self._journal, self._rundir, self._boot, self._say, self._post.delivered
         )
+        live = self._site.settings.live
+        services = Services(self._site.vmm, live, self._post.look)
+        self._live = Live(live, self._site.writer.key, self._site.writer.pilot, services)
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, lambda: self._say(e.Term(proc.now())))
         for other in (signal.SIGINT, signal.SIGHUP):
@@ -108,6 +113,7 @@ class Pilot:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
         self._start_guardian()
         self._post.start()
+        self._live.start()
         self._step(e.Begin(proc.now(), time.time(), self._facts()))
         while self._finish is None:
             self._step(await self._next())
@@ -282,6 +288,7 @@ class Pilot:
 
     async def _leave(self, finish: e.Finish) -> int:
         """The last word is stored, or lies in the outbox; then everybody may go."""
+        self._live.close()
         end = proc.now() + finish.flush_s
         while proc.now() < end and (self._post.unstored() or self._state.mail):
             with contextlib.suppress(asyncio.TimeoutError):
@@ -328,6 +335,7 @@ class Pilot:
             "vmm": settings.vmm,
             **self._work.networks.facts(),
             **self._work.images.facts(),
+            **self._live.facts(),
         }
 
 

@@ -90,6 +90,11 @@ class Post:
         """A command that was torn: it may be whole next time."""
         self._send(wire.REREAD, name.encode())
 
+    def look(self) -> None:
+        """Commands lie in cmd/: they are listed at once."""
+        if len(self._out) < 1 << 18:
+            self._send(wire.LOOK)
+
     def unstored(self) -> dict[str, bytes]:
         """What is not known to be on the spool, by file name."""
         return {name: raw for (_, name), raw in self._unstored.items()}

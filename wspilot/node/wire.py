@@ -1,8 +1,8 @@
 """Frames between the pilot (or guardian) and its courier: one kind byte, four of length, the rest.
 
 To the courier: `P` put (`new|hb`, NUL, file name, NUL, bytes), `R` read a command again (its name),
-`Q` quit when all is stored. From it: `K` stored (file name), `C` a command (name, NUL, bytes), `A`
-alive, `E` an error in words, `O` the outbox has been gone through.
+`L` look for commands now, `Q` quit when all is stored. From it: `K` stored (file name), `C` a
+command (name, NUL, bytes), `A` alive, `E` an error in words, `O` the outbox has been gone through.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import struct
 _HEAD = struct.Struct("!cI")
 LONGEST = 1 << 20
 
-PUT, REREAD, QUIT = b"P", b"R", b"Q"
+PUT, REREAD, LOOK, QUIT = b"P", b"R", b"L", b"Q"
 STORED, COMMAND, ALIVE, ERROR, OUTBOX = b"K", b"C", b"A", b"E", b"O"
 
 

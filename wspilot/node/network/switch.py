@@ -22,6 +22,7 @@ from wspilot.node.values import dataclass
 BUFFER = 4 << 20
 ROUND = 32  # frames of one port before the next has its turn
 MOST_LEARNED = 8192
+SLIRP = b"\x52\x55"  # how MACs of QEMU's own network begin: a guest's own door (vmm/door.py)
 FLOOD_A_SECOND, FLOOD_BURST = 2000.0, 4000.0  # frames of one guest that go to everybody
 MOST_LINE = 1 << 20
 
@@ -174,6 +175,8 @@ class Switch:
                     self._give(guest, answer)
 
     def _switch(self, guest: Guest, name: str, frame: bytes) -> None:
+        if frame[:2] == SLIRP:
+            return
         where = None if frame[0] & 1 else self._find(guest.network, frame[:6])
         if isinstance(where, Guest):
             if where is not guest:

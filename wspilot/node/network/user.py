@@ -27,6 +27,7 @@ from wspilot.node.network import way
 from wspilot.node.network.frames import MTU
 from wspilot.node.network.switch import BUFFER, Switch
 from wspilot.node.proc import now
+from wspilot.node.vmm.door import HUB, hubbed
 
 ANSWER_S = 5.0
 AGAIN_S = 1.0  # between two switches that die at once
@@ -81,7 +82,8 @@ class User:
         self._ports[ours] = words
         await self._ask({"attach": words})
         sides = f"local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}"
-        return {**nic, "mtu": MTU, "netdev": [f"dgram,id=net{number},{sides}"]}
+        netdevs = hubbed(number, [f"dgram,id=net{number},{sides}"])
+        return {**nic, "mtu": MTU, "netdev": netdevs, HUB: True}
 
     async def detach(self, vm: str) -> None:
         """See `Way`."""

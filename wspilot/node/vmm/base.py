@@ -8,13 +8,15 @@ it alone, in any process, without an event loop. Standard library only; Python 3
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
 from wspilot.errors import UsageError
+from wspilot.node.vmm.console import Console
 from wspilot.text import clean
 
 MAX_CPUS = 1024
@@ -127,6 +129,17 @@ class Vmm(Protocol):
 
     def identity(self, vm_id: str) -> Optional[Mapping[str, Any]]:
         """What `kill_stale` needs, for the undo journal; None when there is no such VM."""
+
+    def console(self, vm_id: str) -> Optional[Console]:
+        """A VM's console, also while it is stopped; None when there is no such VM."""
+
+    async def dial(
+        self, vm_id: str, port: int
+    ) -> tuple[socket.socket, Callable[[], Awaitable[None]]]:
+        """A connection to a TCP port of the guest, and what must be awaited after its end.
+
+        Raises WspilotError in words: it does not run, no network reaches it, nobody answers.
+        """
 
     def kill_stale(self, identity: Mapping[str, Any]) -> bool:
         """End the VM of an `intent` or `identity`, in any process; True when it is gone.

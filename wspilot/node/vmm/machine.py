@@ -15,9 +15,8 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -28,7 +27,10 @@ from wspilot.node.vmm import stale
 from wspilot.node.vmm.argv import Wiring, qemu_argv
 from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmSpec
 from wspilot.node.vmm.child import Child, spawn
+from wspilot.node.vmm.console import Console
 from wspilot.node.vmm.disks import MAKE, MIB, Disk, format_argv, overlay_argv
+from wspilot.node.vmm.door import Door
+from wspilot.node.vmm.handed import listening, opened
 from wspilot.node.vmm.tools import program
 from wspilot.node.vmm.voice import BoundedLog, Channel, Pattern, Voice
 from wspilot.text import clean
@@ -50,10 +52,17 @@ class Machine:
     """A VM. `identity` is what the undo journal keeps; `ended` is called once, at the very end."""
 
     def __init__(
-        self, spec: VmSpec, identity: dict[str, Any], emit: Emit, ended: Callable[[], None]
+        self,
+        spec: VmSpec,
+        identity: dict[str, Any],
+        emit: Emit,
+        ended: Callable[[], None],
+        console: Optional[Console] = None,
     ) -> None:
         self.identity = identity
         self.over = asyncio.Event()
+        self.door = Door(self._do, spec.nics)
+        self._console = console or Console()
         self._spec, self._emit, self._ended = spec, emit, ended
         self._child: Optional[Child] = None
         self._tools: list[Child] = []
@@ -111,7 +120,8 @@ class Machine:
         self._log = BoundedLog(log)
         console, agent = Channel(self._on_console), Channel(self._on_agent)
         self._channels = [console, agent]
-        with _listen(Path(self.identity["qmp"])) as listener, _opened(memory) as fd:
+        self._console.wire(console.put)
+        with listening(Path(self.identity["qmp"])) as listener, opened(memory) as fd:
             keep = [listener.fileno(), console.theirs.fileno(), agent.theirs.fileno()]
             wiring = Wiring(qemu, kvm, keep[0], keep[1], keep[2], disks, sandbox, fd)
             self._child = spawn(qemu_argv(self._spec, wiring), [*keep, *([fd] if fd >= 0 else [])])
@@ -177,6 +187,7 @@ class Machine:
         if client is None:
             raise WspilotError(f"{self._what()}: it does not run")
         await self.pause()
+        await self.door.shut()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             fd = os.open(path, flags, 0o600)
@@ -283,6 +294,7 @@ class Machine:
             self._say(EventKind.ERROR, "the guest's kernel panicked")
 
     def _on_console(self, data: bytes) -> None:
+        self._console.write(data)
         if self._log is not None:
             self._log.write(data)
         if self._spec.ready == Ready.CONSOLE.value and not self._ready and self._pattern.feed(data):
@@ -327,6 +339,7 @@ class Machine:
             await asyncio.wait_for(client.disconnect(), LAST_WORDS_S)
 
     def _finish(self) -> None:
+        self._console.wire(None)
         for channel in self._channels:
             channel.close()
         if self._log is not None:
@@ -364,29 +377,6 @@ class Machine:
 
     def _what(self) -> str:
         return f"VM {self._spec.name}"
-
-
-@contextlib.contextmanager
-def _listen(path: Path) -> Any:
-    """A listening socket of 0600. QEMU gets its descriptor, so a client never has to try again."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
-        path.chmod(0o600)
-        listener.listen(2)
-        yield listener
-
-
-@contextlib.contextmanager
-def _opened(memory: str) -> Iterator[int]:
-    """A suspended guest's state, open for reading; -1: there is none."""
-    fd = os.open(memory, os.O_RDONLY | os.O_CLOEXEC) if memory else -1
-    try:
-        yield fd
-    finally:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _field(data: object, key: str) -> Any:

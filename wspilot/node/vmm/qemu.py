@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import socket
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from wspilot.errors import WspilotError
 from wspilot.node.vmm import stale
 from wspilot.node.vmm.argv import TB_MIB, check_image, socket_path
 from wspilot.node.vmm.base import Emit, VmHandle, VmSpec
+from wspilot.node.vmm.console import Console
 from wspilot.node.vmm.disks import Disk, disks_of
 from wspilot.node.vmm.flatten import RATE_MIB, check_time, flatten, roles
 from wspilot.node.vmm.machine import Machine
@@ -63,7 +66,7 @@ class Qemu:
             raise WspilotError(f"VM {spec.name} ({spec.id}) exists on this node already")
         check_image(spec)
         identity = dict(self.intent(spec, rundir))
-        kept = Kept(spec, identity, emit, log, disks_of(spec, rundir))
+        kept = Kept(spec, identity, emit, log, disks_of(spec, rundir), console=Console())
         vm = self._machine(kept)
         try:
             await vm.make_disks(kept.disks)
@@ -151,7 +154,8 @@ class Qemu:
 
     def _machine(self, kept: Kept) -> Machine:
         identity = {**kept.identity, "pid": None, "start": None}
-        vm = Machine(kept.spec, identity, kept.emit, lambda: self._forget(kept.spec.id, vm))
+        gone = partial(self._forget, kept.spec.id)
+        vm = Machine(kept.spec, identity, kept.emit, lambda: gone(vm), kept.console)
         self._vms[kept.spec.id] = vm
         return vm
 
@@ -166,6 +170,8 @@ class Qemu:
         if vm is not None:
             await vm.end(grace_s)
         kept = self._kept.pop(vm_id, None)
+        if kept is not None:
+            kept.console.close()
         for name in kept.files() if kept is not None else ():
             Path(name).unlink(missing_ok=True)
 
@@ -175,6 +181,20 @@ class Qemu:
         if vm is None:
             return None if kept is None else dict(kept.identity)
         return dict(vm.identity)
+
+    def console(self, vm_id: str) -> Optional[Console]:
+        """See `Vmm.console`."""
+        kept = self._kept.get(vm_id)
+        return None if kept is None else kept.console
+
+    async def dial(
+        self, vm_id: str, port: int
+    ) -> tuple[socket.socket, Callable[[], Awaitable[None]]]:
+        """See `Vmm.dial`."""
+        vm = self._vms.get(vm_id)
+        if vm is None:
+            raise WspilotError("it does not run")
+        return await vm.door.dial(port)
 
     def kill_stale(self, identity: Mapping[str, Any]) -> bool:
         """See `stale.kill_stale`."""
@@ -199,6 +219,7 @@ class Kept:
     log: Path
     disks: tuple[Disk, ...] = ()
     memory: str = ""
+    console: Console = field(default_factory=Console)
 
     def files(self) -> list[str]:
         """Everything of it that must go at the end."""

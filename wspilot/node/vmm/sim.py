@@ -11,13 +11,15 @@ so long after its start), `error` (the guest reports that text), `destroy` (a te
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+import socket
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from wspilot.errors import WspilotError
 from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmHandle, VmSpec
+from wspilot.node.vmm.console import Console
 
 OVERHEAD_MIB = 8
 
@@ -30,6 +32,7 @@ class _Guest:
     emit: Emit
     life: Optional[asyncio.Task[None]] = None
     doomed: bool = False
+    console: Console = field(default_factory=Console)
 
 
 class Sim:
@@ -74,6 +77,8 @@ class Sim:
             raise
         Path(identity["files"][0]).write_text(spec.uuid)
         log.write_text(f"{spec.name}: simulated console\n")
+        guest.console.wire(lambda data: self._echo(guest.console, data))
+        guest.console.write(f"{spec.name}: simulated console\r\n".encode())
         self._say(guest, EventKind.STARTED)
         self._say(guest, EventKind.BOOTING)
         guest.life = asyncio.ensure_future(self._live(guest))
@@ -132,6 +137,21 @@ class Sim:
         guest = self._guests.get(vm_id)
         return None if guest is None else guest.identity
 
+    def console(self, vm_id: str) -> Optional[Console]:
+        """See `Vmm`. It says what it is told."""
+        guest = self._guests.get(vm_id)
+        return None if guest is None else guest.console
+
+    async def dial(
+        self, vm_id: str, port: int
+    ) -> tuple[socket.socket, Callable[[], Awaitable[None]]]:
+        """See `Vmm`."""
+        raise WspilotError("a simulated VM has no network")
+
+    def _echo(self, console: Console, data: bytes) -> bool:
+        console.write(data)
+        return True
+
     def kill_stale(self, identity: Mapping[str, Any]) -> bool:
         """See `Vmm`."""
         return kill_stale(identity)
@@ -152,6 +172,7 @@ class Sim:
 
     def _gone(self, guest: _Guest, text: str) -> None:
         if self._guests.pop(guest.spec.id, None) is not None:
+            guest.console.close()
             kill_stale(guest.identity)
             self._say(guest, EventKind.EXITED, text)
 

@@ -24,6 +24,7 @@ BURST_LINES = 40
 LINES_A_SECOND = 4.0
 BYTES_A_SECOND = 256 * 1024
 LOG_LIMIT = 1024 * 1024
+OUT_LIMIT = 16 * 1024
 _CHUNK = 16 * 1024
 _SAID = re.compile(r"WSPILOT (ready|ok|error)(?: (.*))?")
 
@@ -91,6 +92,7 @@ class Channel:
     take: Callable[[bytes], None]
     ours: socket.socket = field(init=False)
     theirs: socket.socket = field(init=False)
+    _out: bytearray = field(init=False, default_factory=bytearray)
 
     def __post_init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
@@ -111,6 +113,25 @@ class Channel:
     def _again(self) -> None:
         if self.ours.fileno() >= 0:
             self._loop.add_reader(self.ours, self._readable)
+
+    def put(self, data: bytes) -> bool:
+        """To the guest; False: it has not read what it was told before, this was not taken."""
+        if self.ours.fileno() < 0 or len(self._out) > OUT_LIMIT:
+            return False
+        self._out += data
+        self._write()
+        return True
+
+    def _write(self) -> None:
+        try:
+            while self._out:
+                del self._out[: self.ours.send(self._out)]
+        except BlockingIOError:
+            self._loop.add_writer(self.ours, self._write)
+            return
+        except OSError:
+            self._out.clear()  # the reader's side sees that it is gone
+        self._loop.remove_writer(self.ours)
 
     def _read(self) -> bytes:
         try:
@@ -135,6 +156,7 @@ class Channel:
     def close(self) -> None:
         if self.ours.fileno() >= 0:
             self._loop.remove_reader(self.ours)
+            self._loop.remove_writer(self.ours)
         self.ours.close()
         self.theirs.close()
 

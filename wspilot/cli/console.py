@@ -1,0 +1,103 @@
+"""`wspilot console VM`: a guest's serial console in this terminal, by the live channel."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from wspilot import channel
+from wspilot.cli.link import Link, open_link, reach
+from wspilot.cli.parse import Args
+from wspilot.cli.terminal import Ended, Window, raw
+from wspilot.cli.verbs import home_of
+from wspilot.errors import UsageError
+from wspilot.text import clean
+
+DETACH = b"\x1d"  # Ctrl-]
+KEY = "Ctrl-]"
+UNSHOWN = 1 << 16  # bytes; with more the pilot is not read from
+
+
+def console(args: Args) -> int:
+    """The exit code: 0 after a detach, or when the VM ended in order."""
+    where = reach(home_of(args), args.id)
+    if args.json:
+        print(json.dumps({"schema": 1, "reach": where}))
+        return 0
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError("a console needs a terminal", f"without one: wspilot logs {args.id}")
+    link, answer, first = open_link(where, {"do": "console", "vm": where["id"]})
+    others = answer.get("others")
+    also = f"; {others} more are connected" if isinstance(others, int) and others else ""
+    print(f"console of {clean(where['name'])} on {clean(where['node'])}; {KEY} leaves it{also}",
+          file=sys.stderr, flush=True)  # fmt: skip
+    try:
+        with raw() as window:
+            why = Session(link, window).run(first)
+    except Ended as ended:
+        return 128 + ended.number
+    finally:
+        link.close()
+    print(f"left the console of {clean(where['name'])}: {why}", file=sys.stderr)
+    return 0
+
+
+class Session:
+    """From the connection to the detach. The keyboard comes first, whatever the guest prints."""
+
+    def __init__(self, link: Link, window: Window) -> None:
+        self._link, self._window = link, window
+        self._shown = bytearray()
+        self._why = ""
+
+    def run(self, first: Iterable[tuple[int, bytes]]) -> str:
+        """Returns why it ended."""
+        self._take(first)
+        while not self._why or self._shown:
+            readers: list[Any] = [self._window.stdin]
+            if not self._why and len(self._shown) < UNSHOWN:
+                readers.append(self._link)
+            writers = [self._window.out] if self._shown else []
+            ready, writable, _ = select.select(readers, writers, [])
+            if self._window.stdin in ready and self._typed():
+                return "detached"
+            if writable:
+                del self._shown[: self._window.write(bytes(self._shown[:4096]))]
+            if self._link in ready:
+                self._receive()
+        return self._why
+
+    def _typed(self) -> bool:
+        """True when the user has had enough."""
+        try:
+            data = os.read(self._window.stdin, 4096)
+        except OSError:
+            data = b""
+        before, detach, _ = data.partition(DETACH)
+        if before and not self._why:
+            try:
+                self._link.send(channel.DATA, before)
+            except OSError as error:
+                self._why = f"the node is gone: {error.strerror}"
+        return bool(detach) or not data
+
+    def _receive(self) -> None:
+        try:
+            self._take(self._link.receive())
+        except EOFError:
+            self._why = self._why or "the pilot has hung up"
+        except channel.BadChannel as error:
+            self._why = f"the connection was tampered with: {error}"
+        except OSError as error:
+            self._why = f"the node is gone: {error.strerror}"
+
+    def _take(self, frames: Iterable[tuple[int, bytes]]) -> None:
+        for kind, payload in frames:
+            if kind == channel.DATA:
+                self._shown += payload
+            elif kind == channel.OVER:
+                self._why = clean(payload, 200) or "the pilot has hung up"
