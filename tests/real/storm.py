@@ -248,7 +248,8 @@ class Storm:
         return [one for one in alike if _parent(one.pid) in pids]
 
     def _pilot_like(self) -> list[Process]:
-        return [one for one in self.named(".pyz pilot ") if " spread " not in _command(one.pid)]
+        alike = self.named(".pyz pilot ")
+        return [one for one in alike if "local_spread.py" not in _command(one.pid)]
 
     def guardians(self) -> list[Process]:
         return self.named("wspilot-guardian")

@@ -93,7 +93,8 @@ def test_sigterm_is_told_first_and_ends_in_order(make: Make) -> None:
     job.send_signal(signal.SIGTERM)
     assert job.wait(10) == 0
     slot.listen()
-    kinds = [note.kind for note in slot.heard[told:]]
+    # What the guest said of its context just before may still have been under way.
+    kinds = [note.kind for note in slot.heard[told:] if note.kind is not Kind.CONTEXT]
     assert kinds[0] is Kind.PREEMPTED
     assert kinds[-1] is Kind.RELEASED
     assert kinds.count(Kind.PREEMPTED) == 1
