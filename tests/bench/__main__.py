@@ -5,7 +5,19 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import books, hangs, images, killall, leases, pilot, policies, polls, spool, tui
+from tests.bench import (
+    books,
+    hangs,
+    images,
+    killall,
+    leases,
+    network,
+    pilot,
+    policies,
+    polls,
+    spool,
+    tui,
+)
 
 ALL = {
     "books": books.run,
@@ -16,6 +28,7 @@ ALL = {
     "images": images.run,
     "killall": killall.run,
     "leases": leases.run,
+    "network": network.run,
     "policies": policies.run,
     "tui": lambda: tui.run(quick=True),
 }
