@@ -5,7 +5,20 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench import books, hangs, images, killall, leases, pilot, policies, polls, spool, tui
+from tests.bench import (
+    books,
+    hangs,
+    images,
+    killall,
+    leases,
+    live,
+    network,
+    pilot,
+    policies,
+    polls,
+    spool,
+    tui,
+)
 
 ALL = {
     "books": books.run,
@@ -16,6 +29,8 @@ ALL = {
     "images": images.run,
     "killall": killall.run,
     "leases": leases.run,
+    "live": live.run,
+    "network": network.run,
     "policies": policies.run,
     "tui": lambda: tui.run(quick=True),
 }

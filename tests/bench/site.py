@@ -22,6 +22,7 @@ SITE = """\
 [site]
 lrm = "local"
 vmm = "{vmm}"
+{more}
 [lrm.local]
 nodes = 16
 [vmm.sim]
@@ -55,11 +56,11 @@ class BenchSite:
 
 
 @contextmanager
-def bench_site(vmm: str = "sim", image: Path | None = None) -> Iterator[BenchSite]:
+def bench_site(vmm: str = "sim", image: Path | None = None, more: str = "") -> Iterator[BenchSite]:
     """Start it, and end everything of it."""
     home = Path(tempfile.mkdtemp(prefix="wspilot-bench-"))
     try:
-        (home / "site.toml").write_text(SITE.format(vmm=vmm))
+        (home / "site.toml").write_text(SITE.format(vmm=vmm, more=more))
         if image is not None:
             shutil.copytree(image, home / "images" / "default")
         argv = [sys.executable, "-m", "wspilot", "--home", str(home), "daemon", "--detach",

@@ -20,6 +20,8 @@ from wspilot.text import clean
 DETACH = b"\x1d"  # Ctrl-]
 KEY = "Ctrl-]"
 UNSHOWN = 1 << 16  # bytes; with more the pilot is not read from
+UNSENT = 1 << 16  # bytes; with more what is typed is dropped, for the guest does not read
+BELL = b"\a"
 
 
 def console(args: Args) -> int:
@@ -33,10 +35,10 @@ def console(args: Args) -> int:
     link, answer, first = open_link(where, {"do": "console", "vm": where["id"]})
     others = answer.get("others")
     also = f"; {others} more are connected" if isinstance(others, int) and others else ""
-    print(f"console of {clean(where['name'])} on {clean(where['node'])}; {KEY} leaves it{also}",
-          file=sys.stderr, flush=True)  # fmt: skip
     try:
-        with raw() as window:
+        with raw() as window:  # from here on no key but ours means anything to us
+            banner = f"console of {clean(where['name'])} on {clean(where['node'])}; {KEY} leaves it"
+            print(f"{banner}{also}", end="\r\n", file=sys.stderr, flush=True)
             why = Session(link, window).run(first)
     except Ended as ended:
         return 128 + ended.number
@@ -51,7 +53,7 @@ class Session:
 
     def __init__(self, link: Link, window: Window) -> None:
         self._link, self._window = link, window
-        self._shown = bytearray()
+        self._shown, self._unsent = bytearray(), bytearray()
         self._why = ""
 
     def run(self, first: Iterable[tuple[int, bytes]]) -> str:
@@ -61,11 +63,15 @@ class Session:
             readers: list[Any] = [self._window.stdin]
             if not self._why and len(self._shown) < UNSHOWN:
                 readers.append(self._link)
-            writers = [self._window.out] if self._shown else []
+            writers: list[Any] = [self._window.out] if self._shown else []
+            if self._unsent and not self._why:
+                writers.append(self._link)
             ready, writable, _ = select.select(readers, writers, [])
             if self._window.stdin in ready and self._typed():
                 return "detached"
-            if writable:
+            if self._link in writable:
+                self._send()
+            if self._window.out in writable:
                 del self._shown[: self._window.write(bytes(self._shown[:4096]))]
             if self._link in ready:
                 self._receive()
@@ -78,12 +84,19 @@ class Session:
         except OSError:
             data = b""
         before, detach, _ = data.partition(DETACH)
-        if before and not self._why:
+        if before and len(self._unsent) < UNSENT:
+            self._unsent += self._link.seal(before)
+            self._send()
+        elif before:
+            self._shown += BELL
+        return bool(detach) or not data
+
+    def _send(self) -> None:
+        if not self._why:
             try:
-                self._link.send(channel.DATA, before)
+                del self._unsent[: self._link.send_some(bytes(self._unsent))]
             except OSError as error:
                 self._why = f"the node is gone: {error.strerror}"
-        return bool(detach) or not data
 
     def _receive(self) -> None:
         try:

@@ -37,6 +37,17 @@ class Link:
         for at in range(0, max(1, len(payload)), CHUNK):
             self._link.sendall(self._sealer.seal(kind, payload[at : at + CHUNK]))
 
+    def seal(self, payload: bytes) -> bytes:
+        """Bytes for `send_some`, in this order only."""
+        return self._sealer.seal(channel.DATA, payload)
+
+    def send_some(self, raw: bytes) -> int:
+        """How many sealed bytes went out; never waits."""
+        try:
+            return self._link.send(raw, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+
     def receive(self) -> list[tuple[int, bytes]]:
         """What has come; waits for something. Raises EOFError at the end."""
         data = self._link.recv(CHUNK)

@@ -18,7 +18,7 @@ import pytest
 from tests.unit.node.test_frames import OTHER_MAC, PORT, ask, ipv4
 from wspilot.node import journal
 from wspilot.node.core.settings import Settings
-from wspilot.node.network import frames, user, way
+from wspilot.node.network import dhcp, frames, switch, user, way
 from wspilot.node.places import Places
 
 KEY = bytes(range(32))
@@ -94,6 +94,23 @@ async def test_frames_reach_the_sister_node_and_only_honest_ones(pair: Pair) -> 
         a.send(bad)
         a.send(ipv4(dst="10.77.0.3"))
         assert await b.got() == ipv4(), "the honest one, and nothing before it"
+
+
+def test_what_is_for_a_guests_own_door_stays_on_its_node() -> None:
+    """QEMU's own network hangs on the guest's hub (vmm/door.py): its answers are nobody else's."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
+        one = switch.Switch(trunk, trunk, KEY, b"s" * 16)
+        nic = {"ip": "10.77.0.2"}
+        guest = switch.Guest(trunk, "", 7, PORT, dhcp.answers(nic, 1400))
+        one._buckets["port"] = switch.Bucket()
+        one._peers[b"sister"] = (("127.0.0.1", 9), frames.Opener(KEY, b"t" * 16))
+        carried: list[bytes] = []
+        one._carry = lambda id, network, frame: carried.append(frame)  # type: ignore[method-assign]
+        door = bytes.fromhex("52550a4d0001") + ipv4()[6:]
+        one._switch(guest, "port", door)
+        assert carried == []
+        one._switch(guest, "port", ipv4())  # the negative control: unknown, and so for everybody
+        assert carried == [ipv4()]
 
 
 async def test_a_guest_is_told_its_address_and_the_question_stays_here(pair: Pair) -> None:

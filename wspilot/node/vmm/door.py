@@ -71,12 +71,12 @@ class Door:
         self, number: int, nic: Mapping[str, Any], port: int
     ) -> tuple[socket.socket, Callable[[], Awaitable[None]]]:
         async with self._turn:
-            if number not in self._open:
-                await self._plug(number, nic)
             try:
+                if number not in self._open:
+                    await self._plug(number, nic)
                 link = await self._connect_by(number, str(nic["ip"]), port)
             except BaseException:
-                if not self._open[number]:
+                if self._open.get(number) == 0:
                     await asyncio.shield(self._pull(number))
                 raise
             self._open[number] += 1
