@@ -82,6 +82,13 @@ class Node:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def host(self, *words: str) -> str:
+        """A command of this machine's in the node's network: its own may be hidden from it."""
+        argv = ["ip", "netns", "exec", self.name, *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def ask(self, verb: str, words: Any, user: str = "nobody") -> dict[str, Any]:
         """The root helper's answer to a user, by sudo."""
         text = words if isinstance(words, str) else json.dumps(words)
@@ -109,8 +116,8 @@ class Node:
         """What of wspilot is on the node: devices, rules, processes, files."""
         links = json.loads(self.run("ip", "-j", "link"))
         found = [one["ifname"] for one in links if one["ifname"].startswith("ws")]
-        tables = self.run("nft", "list", "tables").splitlines()
-        found += [line for line in tables if "wspilot" in line]
+        rules = self.host("nft", "list", "ruleset").splitlines()
+        found += [line for line in rules if "wspilot" in line]
         found += [f"{comm} {pid}" for pid, comm in self.processes().items() if comm == "dnsmasq"]
         files = "find /run/wspilot-root /var/lib/wspilot ! -name lock -type f 2>/dev/null || true"
         return found + self.run("sh", "-c", files).splitlines()

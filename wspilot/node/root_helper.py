@@ -548,7 +548,8 @@ def ebtables_rules(taps: Records) -> tuple[dict[str, str], list[str]]:
             f"-A {OURS}OUTPUT -o {tap} -j RETURN",
         ]
     for bridge in sorted({one["bridge"] for one in taps.values()}):
-        rules.append(f"-A {OURS}OUTPUT --logical-out {bridge} {udp} --ip-sport 67 -j DROP")
+        wire = sorted(path.name for path in Path(f"/sys/class/net/{bridge}/brif").glob("*"))
+        rules += [f"-A {OURS}OUTPUT -o {one} {udp} --ip-sport 67 -j DROP" for one in wire]
     return chains, rules
 
 
