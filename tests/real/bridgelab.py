@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ root = 10.77.0.0/24
 SETUP = """\
 set -e
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /dev/net  # as udev makes it: everybody's, for taps of their own
+mknod -m 666 /dev/net/tun c 10 200
 for place in etc var/lib usr/local; do
     mkdir -p /run/over/$place/up /run/over/$place/work
     over=/run/over/$place
@@ -167,6 +170,21 @@ class Site:
         for node in self.nodes:
             node.close()
         subprocess.run(["ip", "netns", "del", self.name], check=False, timeout=LIMIT_S)
+
+
+@contextlib.contextmanager
+def journals(uid: int) -> Iterator[Path]:
+    """A place for the journals of a user's pilots, on every node of this machine."""
+    home = Path(f"/var/tmp/wspilot-{uid}/wsb{os.getpid()}")
+    for path in (home.parent, home):
+        path.mkdir(mode=0o700, exist_ok=True)
+        os.chown(path, uid, uid)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+        with contextlib.suppress(OSError):  # a pilot of another lab
+            home.parent.rmdir()
 
 
 def _setns(fd: int) -> None:

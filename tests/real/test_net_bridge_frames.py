@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.real import wire
-from tests.real.bridgelab import Node, Site
+from tests.real.bridgelab import Node, Site, journals
 
 pytestmark = pytest.mark.real
 GUEST, IP = "02:57:0a:4d:00:05", "10.77.0.5"
@@ -45,11 +43,9 @@ class Guest:
 @pytest.fixture
 def journal() -> Iterator[str]:
     """A pilot's journal of user nobody, whom the taps belong to."""
-    home = Path(f"/var/tmp/wspilot-65534/wsb{os.getpid()}")
-    home.mkdir(parents=True)
-    (home / "j.journal").touch()
-    yield str(home / "j.journal")
-    shutil.rmtree(home)
+    with journals(65534) as home:
+        (home / "j.journal").touch()
+        yield str(home / "j.journal")
 
 
 @pytest.fixture(scope="module")
