@@ -25,7 +25,7 @@ images = "{images}"
 [lrm.local]
 nodes = 4
 [budget]
-boot = "4m"
+boot = "{boot}"
 [[type]]
 name = "small"
 cpus = 1
@@ -42,30 +42,36 @@ cidr = "10.77.0.0/24"
 [network.public]
 way = "user"
 cidr = "10.78.0.0/24"
-"""
+{more}"""
 ENDS_S = 20.0
 
 
 class Lab:
-    """A daemon and its command line; `close` fails when anything of it is left."""
+    """A daemon and its command line; `close` fails when anything of it is left.
+
+    `more` is added to the site's TOML, `way` to its network `private`; a `boot` is how long a guest
+    may take to say that it is up; `prefix`, how a command is run where the nodes are.
+    """
 
     def __init__(
         self,
         place: Path,
         guest: GuestImage,
-        prefix: Sequence[str] = (),
+        boot: str = "4m",
+        more: str = "",
         way: str = 'way = "user"',
+        prefix: Sequence[str] = (),
     ) -> None:
-        self.prefix = prefix  # how a command is run where the nodes are
+        self.prefix = prefix
         self.home = place / "home"
         self.home.mkdir(mode=0o700)
-        images = place / "images"
+        self.images = images = place / "images"
         image = images / "default"
         image.mkdir(parents=True)
         for name in ("vmlinuz", "initrd", "image.json"):
             shutil.copy(guest.out / name, image / name)
         site = place / "site.toml"
-        site.write_text(SITE.format(images=images, way=way))
+        site.write_text(SITE.format(images=images, boot=boot, more=more, way=way))
         self.pid = self.cli("daemon", "--config", str(site), "--detach")["pid"]
 
     def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.errors import WspilotError
-from wspilot.node import others, proc, undo
+from wspilot.node import others, patch, proc, undo
 from wspilot.node.aside import aside
 from wspilot.node.context import make_seed
 from wspilot.node.core import events as e
@@ -192,7 +192,7 @@ class Work:
     async def _create(self, effect: e.Create) -> None:
         site, key = self._site, f"vm:{effect.vm}"
         try:
-            spec = self._with_seed(parse_spec(effect.data), effect.data)
+            spec = self._told(parse_spec(effect.data), effect.data)
             identity = site.vmm.intent(spec, self._rundir)
             self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
             console = self._rundir / f"console-{spec.id}.log"
@@ -206,15 +206,20 @@ class Work:
         else:
             self._say(e.Created(proc.now(), effect.vm))
 
-    def _with_seed(self, spec: VmSpec, data: Mapping[str, Any]) -> VmSpec:
-        """The VM with the disk that tells its guest who it is; simulated ones have none."""
-        if self._site.vmm.name == "sim":
+    def _told(self, spec: VmSpec, data: Mapping[str, Any]) -> VmSpec:
+        """The VM with what tells its guest who it is: a seed disk, or files for its own; simulated
+        ones have neither."""
+        way = spec.image.get("context")
+        if self._site.vmm.name == "sim" or way == "none":
             return spec
         members = [one for part in self._picture.values() for one in part.get("members", ())]
         keys = next((part["keys"] for part in self._picture.values() if part.get("keys")), ())
-        path = self._rundir / f"{spec.id}.seed"
+        picture = {"members": members, "keys": keys}
         try:
-            make_seed(path, data, {"members": members, "keys": keys})
+            if way == "patch":
+                return replace(spec, patch=patch.entries(data, picture))
+            path = self._rundir / f"{spec.id}.seed"
+            make_seed(path, data, picture)
         except ValueError as error:
             raise WspilotError(f"VM {spec.name}: {error}") from error
         return replace(spec, seed=str(path))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
 from wspilot.errors import UsageError
+from wspilot.node.patch import Entry
 from wspilot.node.vmm.console import Console
 from wspilot.text import clean
 
@@ -68,6 +69,8 @@ class VmSpec:
     """At least so large is its disk; 0: as the image."""
     seed: str = ""
     """A small disk with its context, read-only; empty: none."""
+    patch: tuple[Entry, ...] = ()
+    """Files that are written into its root filesystem instead."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from wspilot.node.vmm.console import Console
 from wspilot.node.vmm.disks import MAKE, MIB, Disk, format_argv, overlay_argv
 from wspilot.node.vmm.door import Door
 from wspilot.node.vmm.handed import listening, opened
+from wspilot.node.vmm.patching import patched
 from wspilot.node.vmm.tools import program
 from wspilot.node.vmm.voice import BoundedLog, Channel, Pattern, Voice
 from wspilot.text import clean
@@ -81,6 +82,9 @@ class Machine:
 
     async def make_disks(self, disks: Sequence[Disk]) -> None:
         """Overlays and blank disks, side by side. Some 40 ms. Raises WspilotError, OSError."""
+        await asyncio.gather(
+            *(patched(self._tool, one, self._spec.patch) for one in disks if one.copy_of)
+        )
         commands = []
         for disk in disks:
             if disk.base:
@@ -97,19 +101,28 @@ class Machine:
             Path(disk.path).chmod(0o600)
 
     async def _run(self, argv: Sequence[str], limit_s: float) -> None:
-        """A tool that works on this VM's disks; killed with the VM. Raises WspilotError."""
+        """A tool that makes one of this VM's disks. Raises WspilotError."""
+        tool = await self._tool(argv, limit_s)
+        if tool.returncode:
+            why = clean(tool.stderr, 400) or f"code {tool.returncode}"
+            name = Path(argv[0]).name
+            raise WspilotError(f"{self._what()}: no disk could be made: {name}: {why}")
+
+    async def _tool(
+        self, argv: Sequence[str], limit_s: float, keep: Sequence[int] = (), out: int = -1
+    ) -> Child:
+        """A tool that worked on this VM's disks; killed with the VM. Raises WspilotError."""
         self._check_doom()
-        tool, name = spawn(argv), Path(argv[0]).name
+        tool = spawn(argv, keep, out)
         self._tools.append(tool)
         try:
             if not await tool.wait(limit_s):
+                name = Path(argv[0]).name
                 raise TimedOut(f"{self._what()}: {name} took longer than {limit_s:.0f} s")
         finally:
             tool.kill()
         self._check_doom()
-        if tool.returncode:
-            why = clean(tool.stderr, 400) or f"code {tool.returncode}"
-            raise WspilotError(f"{self._what()}: no disk could be made: {name}: {why}")
+        return tool
 
     def start(
         self, qemu: str, kvm: bool, sandbox: bool, disks: tuple[Disk, ...], log: Path, memory: str

@@ -56,7 +56,7 @@ class Qemu:
     def intent(self, spec: VmSpec, rundir: Path) -> Mapping[str, Any]:
         """What the journal keeps before the start: found again by its uuid."""
         qmp = socket_path(rundir, spec.id)
-        files = [disk.path for disk in disks_of(spec, rundir)]
+        files = [path for disk in disks_of(spec, rundir) for path in disk.files()]
         files += [spec.seed] if spec.seed else []
         return {"uuid": spec.uuid, "pid": None, "start": None, "qmp": str(qmp), "files": files}
 
