@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ cpus = 1
 memory = "128MiB"
 disk = "1GiB"
 [network.private]
-way = "user"
+{way}
 cidr = "10.77.0.0/24"
 [network.public]
 way = "user"
@@ -51,7 +52,16 @@ class Lab:
     `more` is added to the site's TOML; a `boot` is how long a guest may take to say that it is up.
     """
 
-    def __init__(self, place: Path, guest: GuestImage, boot: str = "4m", more: str = "") -> None:
+    def __init__(
+        self,
+        place: Path,
+        guest: GuestImage,
+        prefix: Sequence[str] = (),
+        way: str = 'way = "user"',
+        boot: str = "4m",
+        more: str = "",
+    ) -> None:
+        self.prefix = prefix  # how a command is run where the nodes are
         self.home = place / "home"
         self.home.mkdir(mode=0o700)
         self.images = images = place / "images"
@@ -60,13 +70,13 @@ class Lab:
         for name in ("vmlinuz", "initrd", "image.json"):
             shutil.copy(guest.out / name, image / name)
         site = place / "site.toml"
-        site.write_text(SITE.format(images=images, boot=boot, more=more))
+        site.write_text(SITE.format(images=images, boot=boot, more=more, way=way))
         self.pid = self.cli("daemon", "--config", str(site), "--detach")["pid"]
 
     def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """One invocation, whatever its exit code."""
         env = {**os.environ, "WSPILOT_HOME": str(self.home), "XDG_RUNTIME_DIR": ""}
-        argv = [sys.executable, "-m", "wspilot", *words]
+        argv = [*self.prefix, sys.executable, "-m", "wspilot", *words]
         return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout)
 
     def cli(self, *words: str, timeout: float = 300) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from typing import Any, Callable, Optional
 
 from wspilot.errors import WspilotError
-from wspilot.node.network import user
+from wspilot.node.network import bridge, user
 from wspilot.node.network.way import NIC, Ground, Way
 from wspilot.node.vmm.base import VmSpec
 from wspilot.text import clean
 
 # way -> how it is opened, and how one of its journal entries is undone in any process
-WAYS: Mapping[str, Callable[[Ground], Way]] = {"user": user.User}
-UNDO: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"user": user.undo}
+WAYS: Mapping[str, Callable[[Ground], Way]] = {"bridge": bridge.Bridge, "user": user.User}
+UNDO: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "bridge": bridge.undo,
+    "user": user.undo,
+}
 
 
 class Ways:
@@ -55,7 +58,7 @@ class Ways:
             raise WspilotError(
                 f"network {clean(str(nic.get('network')), 40)} goes the way "
                 f"{clean(str(name), 20)}, which this node code does not know",
-                'use way = "user" for now',
+                'say way = "user" or "bridge"',
             )
         return way
 

@@ -1,0 +1,87 @@
+"""Asking the node's root helper (`root_helper.py`) for a step that needs root, by one sudo rule.
+
+Invariant: nothing here decides what may be done; the helper does, by root's own node.conf. Both
+calls work in any process from words alone, and come back within their limit: a helper that is
+still at work then ends by its own limits (a user's signal does not reach it).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from wspilot.errors import TimedOut, WspilotError
+from wspilot.node.aside import aside
+from wspilot.text import clean
+
+HELPER = "/usr/local/libexec/wspilot-root"
+LIMIT_S = 30.0
+
+
+class Declined(WspilotError):
+    """The helper said no: nothing was done, or what was done has been undone."""
+
+
+def ask(verb: str, words: Mapping[str, Any], limit_s: float = LIMIT_S) -> Mapping[str, Any]:
+    """The helper's answer; blocks. Raises Declined with its own words, TimedOut, WspilotError."""
+    argv = [HELPER, verb] if os.geteuid() == 0 else ["sudo", "-n", HELPER, verb]
+    if not Path(HELPER).is_file():
+        raise Declined(
+            f"{HELPER} is not on this node, and this step needs root",
+            "its administrator installs it: make install-node (docs/operating.md)",
+        )
+    try:
+        process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+        )
+    except OSError as error:
+        raise WspilotError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    try:
+        out, err = process.communicate(json.dumps(dict(words)).encode(), limit_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            process.kill()
+        raise TimedOut(f"the root helper's {verb} took longer than {limit_s:g} s") from None
+    return _answer(verb, out, err)
+
+
+def _answer(verb: str, out: bytes, err: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(out)
+    except ValueError:
+        said = clean(err.decode("utf-8", "replace"), 200) or "no word"
+        raise WspilotError(
+            f"the root helper's {verb}: {said}",
+            "sudo -l shows whether the rule of docs/operating.md is there",
+        ) from None
+    if not isinstance(found, dict):
+        raise WspilotError(f"the root helper's {verb} answered no object")
+    if "error" in found:
+        raise Declined(
+            f"the root helper refuses {verb}: {clean(str(found['error']), 400)}",
+            clean(str(found.get("hint") or ""), 300),
+        )
+    return found
+
+
+async def asked(verb: str, words: Mapping[str, Any], limit_s: float = LIMIT_S) -> Mapping[str, Any]:
+    """The same, without blocking the pilot's loop. Raises as `ask` does."""
+
+    def work() -> Mapping[str, Any]:
+        try:
+            return {"found": dict(ask(verb, words, limit_s))}
+        except WspilotError as error:
+            how = {"declined": isinstance(error, Declined)}
+            return {"error": str(error), "hint": error.hint, **how}
+
+    told = await aside(work, limit_s + 1, f"wspilot-root {verb}")
+    if "error" in told:
+        kind = Declined if told.get("declined") else WspilotError
+        raise kind(str(told["error"]), str(told.get("hint") or ""))
+    found: Mapping[str, Any] = told["found"]
+    return found
