@@ -86,7 +86,7 @@ class Bridge:
             self._ground.journal.settle(way.key(vm, number))
 
     async def answers(self, vm: str) -> bool:
-        """See `Way`. By TCP: a port that accepts or refuses; the node needs a route to the guest."""
+        """See `Way`. By TCP: a port that accepts or refuses; the node needs a way to the guest."""
         asked = [_answers(ip) for (one, _), ip in self._ips.items() if one == vm and ip]
         return any(await asyncio.gather(*asked))
 
