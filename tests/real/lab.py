@@ -49,20 +49,19 @@ ENDS_S = 20.0
 class Lab:
     """A daemon and its command line; `close` fails when anything of it is left.
 
-    `more` is added to the site's TOML, `way` to its network `private`; a `boot` is how long a guest
-    may take to say that it is up; `prefix`, how a command is run where the nodes are.
+    `more` is added to the site's TOML; a `boot` is how long a guest may take to say that it is up.
     """
 
     def __init__(
         self,
         place: Path,
         guest: GuestImage,
+        prefix: Sequence[str] = (),
+        way: str = 'way = "user"',
         boot: str = "4m",
         more: str = "",
-        way: str = 'way = "user"',
-        prefix: Sequence[str] = (),
     ) -> None:
-        self.prefix = prefix
+        self.prefix = prefix  # how a command is run where the nodes are
         self.home = place / "home"
         self.home.mkdir(mode=0o700)
         self.images = images = place / "images"

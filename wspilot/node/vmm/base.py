@@ -133,6 +133,9 @@ class Vmm(Protocol):
     def identity(self, vm_id: str) -> Optional[Mapping[str, Any]]:
         """What `kill_stale` needs, for the undo journal; None when there is no such VM."""
 
+    def up(self, vm_id: str) -> None:
+        """A guest whose `ready` is `address` has answered: emit `ready`, once a boot."""
+
     def console(self, vm_id: str) -> Optional[Console]:
         """A VM's console, also while it is stopped; None when there is no such VM."""
 

@@ -182,6 +182,12 @@ class Qemu:
             return None if kept is None else dict(kept.identity)
         return dict(vm.identity)
 
+    def up(self, vm_id: str) -> None:
+        """See `Vmm.up`."""
+        vm = self._vms.get(vm_id)
+        if vm is not None:
+            vm.answered()
+
     def console(self, vm_id: str) -> Optional[Console]:
         """See `Vmm.console`."""
         kept = self._kept.get(vm_id)
