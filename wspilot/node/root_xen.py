@@ -56,7 +56,7 @@ POLL_S = 0.3
 
 def overhead_mib(mib: int) -> int:
     """What Xen needs for a guest beside its memory: page tables, grants, its shadow."""
-    return 4 + mib // 256
+    return 8 + mib // 128
 
 
 # -- verbs
