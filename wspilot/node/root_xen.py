@@ -146,6 +146,7 @@ def show(caller: Caller, limits: Limits, words: Words) -> Record:
         record = known.get(one.uuid)
         row = {"name": one_line(one.name, 120), "uuid": one.uuid, "mib": one.mib}
         row.update(state=one.state, over=one.over, uid=record["uid"] if record else None)
+        row["slot"] = record["slot"] if record else None
         rows.append(row)
     gone = [one for uuid, one in known.items() if uuid not in {row["uuid"] for row in rows}]
     ended = {one["uuid"]: _why(one) for one in gone if caller.owns(one["uid"])}

@@ -150,7 +150,9 @@ class XenHost:
             self._check(began, limit_s, f"command {ticket} is not done")
             time.sleep(0.05)
         seconds = time.monotonic() - began
-        texts = [(out / f"{ticket}.{end}").read_text(errors="replace") for end in ("stdout", "stderr")]
+        texts = [
+            (out / f"{ticket}.{end}").read_text(errors="replace") for end in ("stdout", "stderr")
+        ]
         return Done(int((out / f"{ticket}.rc").read_text()), texts[0], texts[1], seconds)
 
     def run(self, command: str, user: str = "root", limit_s: float = COMMAND_S) -> Done:
