@@ -25,10 +25,12 @@ demo:            ## set up, then lease four virtual nodes on this machine and wa
 	@QEMU_PACKAGES="$(QEMU_PACKAGES)" VMM="$(VMM)" sh .ci/qemu.sh
 	@exec $(VENV)/bin/wspilot demo $(if $(VMM),--vmm $(VMM)) $(DEMO_ARGS)
 
-install-node:    ## as root, on each node: the copy of the node code that an epilogue runs
+install-node:    ## as root, on each node: root's copy of the node code (for an epilogue), and the root helper
 	@sh .ci/venv.sh run
 	@mkdir -p "$(DESTDIR)$(LIBEXEC)"
 	@$(VENV)/bin/python -c 'import sys; from pathlib import Path; from wspilot.nodecode import build; print(build(Path(sys.argv[1])), sys.argv[1])' "$(DESTDIR)$(LIBEXEC)/wspilot-node.pyz"
+	@install -m 755 wspilot/node/root_helper.py "$(DESTDIR)$(LIBEXEC)/wspilot-root"
+	@echo "$(DESTDIR)$(LIBEXEC)/wspilot-root: allows nothing without /etc/wspilot/node.conf and a sudo rule (docs/operating.md)"
 
 test:            ## set up, then every test this machine can run, real parts included
 	@sh .ci/venv.sh test

@@ -108,6 +108,10 @@ STAGES = (
         needs=(
             Need("qemu-system-x86_64", "qemu-system-x86 qemu-utils cpio"),
             Need("ip", "iproute2"),
+            Need("nft", "nftables"),
+            Need("ebtables-nft", "iptables"),
+            Need("dnsmasq", "dnsmasq-base"),
+            Need("sudo", "sudo"),
             Need("setpriv", "util-linux"),
             Need("ssh-keygen", "openssh-client"),
         ),

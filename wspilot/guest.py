@@ -84,9 +84,14 @@ for d in /sys/block/vd*; do
   busybox mkdir -p /run/seed
   busybox mount -t iso9660 -o ro "/dev/${d##*/}" /run/seed && seed=/run/seed
 done
+[ -L /bin/sed ] || [ ! -e "${seed:-/etc/wspilot}" ] || busybox --install -s /bin
 if [ -n "$seed" ]; then
-  [ -L /bin/sed ] || busybox --install -s /bin
   busybox sh "$seed/agent" "$seed"
+elif [ -x /etc/wspilot/report ]; then  # its disk was patched: it knows its name, and asks for more
+  busybox hostname -F /etc/hostname
+  busybox ifconfig lo 127.0.0.1
+  for i in /sys/class/net/eth*; do busybox udhcpc -nq -O mtu -i "${i##*/}" -s /etc/dhcp; done
+  busybox sh /etc/wspilot/report
 else
   [ -n "$port" ] && echo "WSPILOT ready after $up s" >"$port"
 fi
@@ -95,6 +100,13 @@ for m in $(busybox cat /lib/m/later); do busybox insmod /lib/m/$m.ko; done 2>/de
 [ -L /bin/sed ] || busybox --install -s /bin
 while :; do busybox setsid busybox sh -c "exec busybox sh -i </dev/ttyS0 >/dev/ttyS0 2>&1"
   busybox sleep 1; done
+"""
+DHCP = """\
+#!/bin/busybox sh
+# What udhcpc has been told.
+[ "$1" = bound ] || exit 0
+busybox ifconfig "$interface" "$ip" netmask "$subnet" mtu "${mtu:-1500}"
+[ -z "$router" ] || busybox route add default gw "${router%% *}"
 """
 POWER = """\
 #!/bin/busybox sh
@@ -141,7 +153,7 @@ def default_cache() -> Path:
 
 def recipe() -> str:
     """Digest of all that decides what a build yields but the packages' versions."""
-    parts = [INIT, SBIN_INIT, POWER, APPEND, *FIRST, "", *SEED, "", *LATER, *GUEST_PACKAGES]
+    parts = [INIT, SBIN_INIT, DHCP, POWER, APPEND, *FIRST, "", *SEED, "", *LATER, *GUEST_PACKAGES]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -211,6 +223,7 @@ def _tree(shell: bytes, modules: Mapping[str, bytes]) -> dict[str, tuple[int, by
     tree["bin/busybox"] = (0o755, shell)
     tree["init"] = (0o755, INIT.encode())
     tree["sbin/init"] = (0o755, SBIN_INIT.encode())
+    tree["etc/dhcp"] = (0o755, DHCP.encode())
     tree["etc/acpi/PWRF/00000080"] = (0o755, POWER.encode())
     tree["etc/passwd"] = (0o644, b"root:x:0:0:root:/:/bin/sh\n")
     tree["lib/m/first"] = (0o644, " ".join(FIRST).encode())

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wspilot import ext4
 from wspilot.config import Site
-from wspilot.errors import WspilotError
+from wspilot.errors import UsageError, WspilotError
 from wspilot.imagefiles import FORMATS, File, Folder, blanks, partitions, together
 from wspilot.model import READY
 from wspilot.text import check_name, clean
@@ -121,6 +122,9 @@ def _read(place: Path, vmm: str) -> Image:
         raise ValueError(f"kind sim needs vmm sim, not {vmm}")
     files, form, parts = _files(place, doc, kind)
     where = {role: file.where for role, file in files.items()}
+    context = _one_of(doc, "context", CONTEXTS, "agent")
+    if context == "patch" and kind != "sim":
+        _patchable(files, form, parts)
     return Image(
         name=name,
         kind=kind,
@@ -131,7 +135,7 @@ def _read(place: Path, vmm: str) -> Image:
         format=form,
         ready=_one_of(doc, "ready", READY, "agent"),
         pattern=_line(doc, "pattern", "login:", 200) or "login:",
-        context=_one_of(doc, "context", CONTEXTS, "agent"),
+        context=context,
         console=_line(doc, "console", "ttyS0", 32) or "ttyS0",
         digest=_line(doc, "digest", "", 80) or together(files),
         memory_mib=_mib(doc),
@@ -166,6 +170,23 @@ def _files(
         files[f"part{n}"] = file
         parts.append({"format": part_form, "role": role})
     return files, form, tuple(parts)
+
+
+def _patchable(files: Mapping[str, File], form: str, parts: tuple[Mapping[str, Any], ...]) -> None:
+    """Can a node write into its root filesystem (`vmm/disks.py` says which that is)? What lies
+    elsewhere is looked at there. Raises ValueError."""
+    role = "disk"
+    if role not in files and parts:
+        number = next((n for n, one in enumerate(parts) if one["role"] == "/"), 0)
+        role, form = f"part{number}", str(parts[number]["format"])
+    if role not in files:
+        raise ValueError("context patch needs a disk or a partition to write into")
+    if files[role].where.startswith("/"):
+        try:
+            ext4.check(Path(files[role].where), form)
+        except UsageError as error:
+            name = clean(files[role].name, 80)
+            raise ValueError(f"context patch: {name} {error.message} ({error.hint})") from None
 
 
 def _one_of(doc: Mapping[str, Any], key: str, choices: tuple[str, ...], default: str | None) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-SHARED = ("__init__", "errors", "text", "model", "messages", "qcow2", "channel")
+SHARED = ("__init__", "errors", "text", "model", "messages", "ext4", "qcow2", "channel")
 PACKED = PACKAGE / "_data" / "wspilot-node.pyz"
 WHEN = (2020, 1, 1, 0, 0, 0)
 SHEBANG = b"#!/usr/bin/env python3\n"

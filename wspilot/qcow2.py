@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Optional
 
 from wspilot.errors import UsageError
 from wspilot.text import clean
@@ -145,6 +145,33 @@ def _extensions(file: BinaryIO, at: int, end: int) -> None:
         if kind == _DATA_NAME:
             _features(_DATA_FILE)
         at += 8 + (length + 7) // 8 * 8
+
+
+def peek(path: Path, form: str, at: int, length: int) -> Optional[bytes]:
+    """Bytes that a guest sees at `at`, for an image that passed `virtual_size`; within 512 bytes
+    or a cluster. None where they cannot be told here: compressed, or with subclusters.
+
+    Raises UsageError for what is truncated, OSError.
+    """
+    with open(path, "rb") as file:
+        if form == "qcow2":
+            head = file.read(_V2.size + _V3.size)
+            fields = _V2.unpack_from(head)
+            bits, l1, l1_at = fields[4], fields[7], fields[8]
+            if fields[1] == 3 and _V3.unpack_from(head, _V2.size)[0] & _EXTENDED_L2:
+                return None
+            number, inside = at >> bits, at & ((1 << bits) - 1)
+            tables = _table(file, l1_at, min(l1, 1 + number // (1 << (bits - 3))))
+            table = tables[-1] & _OFFSET if tables else 0
+            where = number % (1 << (bits - 3))
+            entry = _table(file, table + 8 * where, 1)[0] if table else 0
+            if entry & _COMPRESSED:
+                return None
+            if not entry & _OFFSET or entry & 1:  # unallocated, or said to be zeros
+                return bytes(length)
+            at = (entry & _OFFSET) + inside
+        file.seek(at)
+        return file.read(length).ljust(length, b"\0")
 
 
 def check_whole(path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -31,6 +32,8 @@ root = 10.77.0.0/24
 SETUP = """\
 set -e
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /dev/net  # as udev makes it: everybody's, for taps of their own
+mknod -m 666 /dev/net/tun c 10 200
 for place in etc var/lib usr/local; do
     mkdir -p /run/over/$place/up /run/over/$place/work
     over=/run/over/$place
@@ -82,6 +85,13 @@ class Node:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def host(self, *words: str) -> str:
+        """A command of this machine's in the node's network: its own may be hidden from it."""
+        argv = ["ip", "netns", "exec", self.name, *words]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def ask(self, verb: str, words: Any, user: str = "nobody") -> dict[str, Any]:
         """The root helper's answer to a user, by sudo."""
         text = words if isinstance(words, str) else json.dumps(words)
@@ -109,8 +119,8 @@ class Node:
         """What of wspilot is on the node: devices, rules, processes, files."""
         links = json.loads(self.run("ip", "-j", "link"))
         found = [one["ifname"] for one in links if one["ifname"].startswith("ws")]
-        tables = self.run("nft", "list", "tables").splitlines()
-        found += [line for line in tables if "wspilot" in line]
+        rules = self.host("nft", "list", "ruleset").splitlines()
+        found += [line for line in rules if "wspilot" in line]
         found += [f"{comm} {pid}" for pid, comm in self.processes().items() if comm == "dnsmasq"]
         files = "find /run/wspilot-root /var/lib/wspilot ! -name lock -type f 2>/dev/null || true"
         return found + self.run("sh", "-c", files).splitlines()
@@ -160,6 +170,21 @@ class Site:
         for node in self.nodes:
             node.close()
         subprocess.run(["ip", "netns", "del", self.name], check=False, timeout=LIMIT_S)
+
+
+@contextlib.contextmanager
+def journals(uid: int) -> Iterator[Path]:
+    """A place for the journals of a user's pilots, on every node of this machine."""
+    home = Path(f"/var/tmp/wspilot-{uid}/wsb{os.getpid()}")
+    for path in (home.parent, home):
+        path.mkdir(mode=0o700, exist_ok=True)
+        os.chown(path, uid, uid)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+        with contextlib.suppress(OSError):  # a pilot of another lab
+            home.parent.rmdir()
 
 
 def _setns(fd: int) -> None:

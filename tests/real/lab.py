@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ images = "{images}"
 [lrm.local]
 nodes = 4
 [budget]
-boot = "4m"
+boot = "{boot}"
 [[type]]
 name = "small"
 cpus = 1
@@ -36,34 +37,46 @@ cpus = 1
 memory = "128MiB"
 disk = "1GiB"
 [network.private]
-way = "user"
+{way}
 cidr = "10.77.0.0/24"
 [network.public]
 way = "user"
 cidr = "10.78.0.0/24"
-"""
+{more}"""
 ENDS_S = 20.0
 
 
 class Lab:
-    """A daemon and its command line; `close` fails when anything of it is left."""
+    """A daemon and its command line; `close` fails when anything of it is left.
 
-    def __init__(self, place: Path, guest: GuestImage) -> None:
+    `more` is added to the site's TOML; a `boot` is how long a guest may take to say that it is up.
+    """
+
+    def __init__(
+        self,
+        place: Path,
+        guest: GuestImage,
+        prefix: Sequence[str] = (),
+        way: str = 'way = "user"',
+        boot: str = "4m",
+        more: str = "",
+    ) -> None:
+        self.prefix = prefix  # how a command is run where the nodes are
         self.home = place / "home"
         self.home.mkdir(mode=0o700)
-        images = place / "images"
+        self.images = images = place / "images"
         image = images / "default"
         image.mkdir(parents=True)
         for name in ("vmlinuz", "initrd", "image.json"):
             shutil.copy(guest.out / name, image / name)
         site = place / "site.toml"
-        site.write_text(SITE.format(images=images))
+        site.write_text(SITE.format(images=images, boot=boot, more=more, way=way))
         self.pid = self.cli("daemon", "--config", str(site), "--detach")["pid"]
 
     def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """One invocation, whatever its exit code."""
         env = {**os.environ, "WSPILOT_HOME": str(self.home), "XDG_RUNTIME_DIR": ""}
-        argv = [sys.executable, "-m", "wspilot", *words]
+        argv = [*self.prefix, sys.executable, "-m", "wspilot", *words]
         return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=timeout)
 
     def cli(self, *words: str, timeout: float = 300) -> dict[str, Any]:

@@ -1,94 +1,106 @@
-"""A stock Debian guest with cloud-init: it takes our seed, and is reached by ssh with the host key
-that was made before it booted."""
+"""A stock Debian with cloud-init and sshd, leased beside our small guest: it takes our seed, says
+ok, runs its user's `runcmd`, and is reached by `wspilot ssh` with the host key made before it was.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import os
-import socket
 import subprocess
-import time
-import uuid
-from dataclasses import replace
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.real import cloud_image
-from wspilot.daemon import hostkeys
-from wspilot.guest import default_cache
-from wspilot.node.context import make_seed
-from wspilot.node.vmm.base import VmEvent, parse_spec
-from wspilot.node.vmm.qemu import Qemu
+from tests.real.lab import Lab
+from wspilot.guest import build_guest, default_cache
 
 pytestmark = pytest.mark.real
-BOOT_S = 420.0  # 100 s under TCG on a quiet machine
-SCRIPT = """#!/bin/sh
-echo "$(hostname) knows $(getent hosts se-1 | cut -d' ' -f1) and $(cat /etc/wspilot/roles | xargs)"
+BOOT_S = 420  # 130 s under TCG on two cores that do nothing else
+TYPE = '[[type]]\nname = "cloud"\ncpus = 2\nmemory = "512MiB"\n'
+ENSEMBLE = """[workspace]
+name = "w"
+duration = "20m"
+ssh_keys = ["{key}"]
+[[group]]
+name = "ce"
+type = "cloud"
+image = "debian"
+nics = ["private"]
+roles = {{ provides = ["ce"], requires = ["se"] }}
+user_data = '''#cloud-config
+runcmd:
+ - [sh, -c, 'ping -c 3 -W 5 se-1 >/root/ran']
+'''
+[[group]]
+name = "se"
+type = "small"
+nics = ["private"]
+roles = {{ provides = ["se"] }}
 """
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-async def test_a_stock_guest_takes_its_seed_and_is_reached_by_its_known_key(tmp_path: Path) -> None:
-    image = await asyncio.to_thread(cloud_image.build, default_cache())
-    hostkeys.make(tmp_path, {"v1": "ce-1"})
-    public = hostkeys.public(tmp_path.parent, [tmp_path.name])["v1"]
-    user = tmp_path / "id"
-    _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(user))
-    port = free_port()
-    nic = {"network": "private", "mac": "02:57:0a:00:02:0f", "ip": "10.0.2.15", "prefix": 24}
-    way = f"user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:{port}-10.0.2.15:22"
-    data: dict[str, Any] = {
-        "id": "v1", "name": "osg/ce/1", "uuid": str(uuid.uuid4()), "cpus": 2, "memory_mib": 512,
-        "image": image, "nics": [{**nic, "netdev": [way]}], "host": "ce-1", "user_data": SCRIPT,
-        "host_key": hostkeys.private(tmp_path, "v1"),
-    }  # fmt: skip
-    members = [
-        {"host": "ce-1", "networks": ["private"], "ips": ["10.0.2.15"], "provides": ["ce"],
-         "host_key": public},
-        {"host": "se-1", "networks": ["private"], "ips": ["10.0.2.77"], "provides": ["se"]},
-    ]  # fmt: skip
-    picture = {"members": members, "keys": [user.with_suffix(".pub").read_text().strip()]}
-    make_seed(tmp_path / "seed", data, picture)
-    said: list[VmEvent] = []
-    vmm = Qemu()
-    spec = replace(parse_spec(data), seed=str(tmp_path / "seed"))
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    stock = cloud_image.build(default_cache())
+    guest = build_guest(default_cache() / "guest", default_cache() / "deb")
+    one = Lab(tmp_path, guest, boot=f"{BOOT_S}s", more=TYPE)
     try:
-        await vmm.create(spec, tmp_path, tmp_path / "console", said.append)
-        end = time.monotonic() + BOOT_S
-        while not {"said", "error", "exited"} & {one.kind.value for one in said}:
-            assert time.monotonic() < end, (tmp_path / "console").read_text(errors="replace")[
-                -4000:
-            ]
-            await asyncio.sleep(0.5)
-        assert [one.kind.value for one in said] == ["started", "booting", "ready", "said"]
-        assert said[-1].text == "ce-1 knows 10.0.2.77 and ce ce-1 se se-1"
-
-        known = tmp_path / "known_hosts"
-        known.write_text(f"[127.0.0.1]:{port} {public}\n")
-        ssh = ["ssh", "-F", "none", "-i", str(user), "-p", str(port), "-o", "BatchMode=yes",
-               "-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}",
-               "-o", "ConnectTimeout=30", "debian@127.0.0.1"]  # fmt: skip
-        look = "hostname; cat /etc/wspilot/nodefile /etc/hosts"
-        told = await asyncio.to_thread(_run, *ssh, look)
-        assert told.splitlines()[:3] == ["ce-1", "ce-1", "se-1"] and "10.0.2.77 se-1" in told
-        # The negative control: another host key is not believed.
-        known.write_text(f"[127.0.0.1]:{port} {user.with_suffix('.pub').read_text()}")
-        with pytest.raises(subprocess.CalledProcessError):
-            await asyncio.to_thread(_run, *ssh, "true")
+        files = ("--kernel", str(stock / "kernel"), "--initrd", str(stock / "initrd"))
+        more = ("--context", "cloud-init", "--memory", "512MiB", "--append", cloud_image.APPEND)
+        one.cli("images", "add", "debian", str(stock / "disk.qcow2"), *files, *more)
+        yield one
     finally:
-        await vmm.close()
-    left = [path.name for path in tmp_path.iterdir() if path.suffix in (".qmp", ".qcow2")]
-    assert left == []
+        one.close()
 
 
-def _run(*argv: str) -> str:
-    env = {key: value for key, value in os.environ.items() if key != "SSH_AUTH_SOCK"}
-    return subprocess.run(argv, env=env, check=True, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, timeout=120).stdout  # fmt: skip
+def new_key(path: Path) -> str:
+    """The public half."""
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)]
+    subprocess.run(argv, check=True, timeout=20)
+    return path.with_suffix(".pub").read_text().strip()
+
+
+def ssh(lab: Lab, key: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """What `wspilot ssh` says and returns."""
+    env = {name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"}
+    env.update(WSPILOT_HOME=str(lab.home), XDG_RUNTIME_DIR="")
+    words = ("-F", "none", "-i", str(key), "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes")
+    argv = [sys.executable, "-m", "wspilot", "ssh", "w/ce/1", "--", *words, command]
+    return subprocess.run(
+        argv, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+
+
+def test_a_stock_debian_takes_its_context_and_is_reached_by_ssh(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "w.toml").write_text(ENSEMBLE.format(key=new_key(tmp_path / "id")))
+    lab.cli("deploy", str(tmp_path / "w.toml"), "--wait", timeout=BOOT_S + 60)
+    ws = lab.until("w", lambda ws: all(vm["context"] == "ok" for vm in ws["vms"]))
+    assert [vm["said"] for vm in ws["vms"]] == ["the context is there"] * 2
+    addresses = {vm["group"]: vm["nics"][0]["ip"] for vm in ws["vms"]}
+
+    def says(command: str) -> str:
+        done = ssh(lab, tmp_path / "id", command)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    state: dict[str, Any] = json.loads(says("cloud-init status --wait --format json"))
+    assert (state["status"], state["errors"]) == ("done", [])
+    assert " 3 received" in says("cat /root/ran"), "its runcmd met the other member"
+    assert says("hostname; id -un").split() == ["ce-1", "root"]
+    assert f"{addresses['ce']}/24" in says("ip -o -4 address show eth0")
+    assert says("getent hosts se-1").split()[:2] == [addresses["se"], "se-1"]
+    assert says("cat /etc/wspilot/roles /etc/wspilot/nodefile").splitlines() == [
+        "ce ce-1", "se se-1", "ce-1", "se-1"]  # fmt: skip
+    keys = says("cat /etc/ssh/ssh_known_hosts")
+    reach = lab.cli("console", "w/ce/1")["reach"]
+    assert reach["host_key"] in keys and "se-1," in keys
+    assert says("ls /etc/ssh/ssh_host_*_key").split() == ["/etc/ssh/ssh_host_ed25519_key"]
+
+    # The negative control: another key opens nothing.
+    new_key(tmp_path / "other")
+    stranger = ssh(lab, tmp_path / "other", "true")
+    assert stranger.returncode == 255 and "Permission denied" in stranger.stderr

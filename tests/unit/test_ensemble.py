@@ -188,14 +188,14 @@ def test_all_mistakes_are_told_at_once_even_beside_a_wrong_type() -> None:
         assert f"{place}: " in caught.value.message
 
 
-def test_ready_by_address_needs_a_network_that_reaches_the_guest() -> None:
-    parse(VM + "ready = 'address'")  # vmm sim
-    nets = "[network.lab]\nway='bridge'\nbridge='br0'\ncidr='10.1.0.0/24'\n"
-    qemu = site("[site]\nvmm = 'qemu'\n" + nets + "[network.own]\ncidr='10.2.0.0/24'\n")
-    doc = loads(VM + "ready = 'address'\nnics = ['own']")
-    with pytest.raises(UsageError, match=r"group\[0\]\.ready: address needs a network"):
-        parse_ensemble(doc, qemu, IMAGES)
-    assert parse_ensemble(loads(VM + "ready = 'address'\nnics = ['lab']"), qemu, IMAGES)
+def test_ready_by_address_needs_a_nic() -> None:
+    qemu = site("[site]\nvmm = 'qemu'\n[network.own]\ncidr='10.2.0.0/24'\n")
+    doc = VM + "ready = 'address'\n"
+    images = {"default": Image("default", "kernel")}
+    parse_ensemble(loads(doc + "nics = ['own']"), qemu, images)
+    parse_ensemble(loads(doc), qemu, images)  # the site's first network
+    with pytest.raises(UsageError, match=r"group\[0\]\.ready: address needs a NIC"):
+        parse_ensemble(loads(doc + "nics = []"), qemu, images)
 
 
 def test_ten_thousand_faulty_groups_cost_little_time_and_text() -> None:

@@ -196,3 +196,33 @@ def test_a_qcow2_that_names_another_file_is_refused(tmp_path: Path, says: str) -
     (place / "d").write_bytes(hostile)
     found = load_images(tmp_path, QEMU)
     assert says in found["bad"].fault and found["good"].fault == ""
+
+
+def superblock(magic: bytes = b"\x53\xef") -> bytes:
+    return (bytes(1024 + 56) + magic + b"\1\0").ljust(4096, b"\0")
+
+
+def test_an_image_that_is_to_be_patched_has_to_be_an_ext4(tmp_path: Path) -> None:
+    good = {"kind": "disk", "context": "patch", "disk": "d", "format": "raw"}
+    place = make(tmp_path, "a", good)
+    (place / "d").write_bytes(superblock())
+    assert load_images(tmp_path, QEMU)["a"].fault == ""
+    (place / "d").write_bytes(superblock(b"XX"))
+    assert "context patch: d holds no ext2" in load_images(tmp_path, QEMU)["a"].fault
+    # Nobody is kept from using it with a seed.
+    (place / "image.json").write_text(json.dumps({**good, "context": "cloud-init"}))
+    assert load_images(tmp_path, QEMU)["a"].fault == ""
+
+
+def test_what_is_patched_is_the_disk_or_the_partition_that_is_the_root(tmp_path: Path) -> None:
+    parts = [{"file": "home", "role": "/home"}, {"file": "root", "role": "/"}]
+    doc = {"kind": "kernel", "context": "patch", "kernel": "k", "partitions": parts}
+    place = make(tmp_path, "a", doc, "k")
+    (place / "home").write_bytes(bytes(4096))
+    (place / "root").write_bytes(superblock())
+    assert load_images(tmp_path, QEMU)["a"].fault == ""
+    (place / "root").write_bytes(bytes(4096))
+    assert "context patch: root holds no" in load_images(tmp_path, QEMU)["a"].fault
+    none = {"kind": "kernel", "context": "patch", "kernel": "k"}
+    (place / "image.json").write_text(json.dumps(none))
+    assert "needs a disk or a partition" in load_images(tmp_path, QEMU)["a"].fault

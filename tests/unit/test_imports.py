@@ -22,7 +22,8 @@ HEADLESS = sorted(
     for path in ROOT.rglob("*.py")
     if "tui" not in path.relative_to(ROOT).parts and path.name not in ("__main__.py", "entry.py")
 )
-SHARED = ("wspilot.errors", "wspilot.text", "wspilot.model", "wspilot.messages", "wspilot.qcow2",
+SHARED = ("wspilot.errors", "wspilot.text", "wspilot.model", "wspilot.messages", "wspilot.ext4",
+          "wspilot.qcow2",
           "wspilot.channel")  # fmt: skip
 HEAVY = ("asyncio", "textual", "sh", "tinydb", "watchdog", "tomli", "rich", "qemu")
 
@@ -61,7 +62,9 @@ def test_node_code_knows_neither_daemon_nor_tui_nor_cli(path: Path) -> None:
     assert foreign == set()
 
 
-@pytest.mark.parametrize("name", ["errors", "text", "model", "messages", "qcow2", "channel"])
+@pytest.mark.parametrize(
+    "name", ["errors", "text", "model", "messages", "ext4", "qcow2", "channel"]
+)
 def test_what_daemon_and_node_share_is_the_standard_library(name: str) -> None:
     tops = {one.partition(".")[0] for one in imports(ROOT / f"{name}.py")}
     assert tops - set(sys.stdlib_module_names) <= {"wspilot"}

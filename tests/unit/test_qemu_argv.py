@@ -109,13 +109,20 @@ def test_a_bad_spec_is_refused_by_its_field(change: Mapping[str, Any], says: str
         ({"kernel": "/dev/null", "append": "a\nb"}, "no plain line"),
         ({"kernel": "/dev/null", "append": 7}, "no plain line"),
         ({"kernel": "/dev/null", "append": "x" * 3000}, "no plain line"),
-        ({"kernel": "/dev/null", "ready": "address"}, "needs a network"),
     ],
 )
 def test_an_image_that_cannot_boot_is_refused(image: Mapping[str, Any], says: str) -> None:
     with pytest.raises(WspilotError) as caught:
         check_image(parse_spec(data(image=image)))
     assert says in caught.value.message
+
+
+def test_an_address_that_nobody_has_cannot_answer() -> None:
+    image = {"kernel": "/dev/null", "ready": "address"}
+    check_image(parse_spec(data(image=image)))
+    for nics in ([], [{"network": "private", "mac": "52:54:00:00:00:07"}]):
+        with pytest.raises(WspilotError, match="needs a NIC with an address"):
+            check_image(parse_spec(data(image=image, nics=nics)))
 
 
 def test_the_group_decides_on_ready_before_the_image() -> None:

@@ -156,6 +156,9 @@ def _vendor(texts: Mapping[str, str], own: Mapping[str, str]) -> str:
     """
     config: dict[str, Any] = {
         "manage_etc_hosts": False,
+        # The lease's keys are root's, for every guest alike (`wspilot ssh`); stock images would
+        # answer root with a word of advice and close.
+        "disable_root": False,
         "write_files": [
             {"path": "/etc/hosts", "content": texts["hosts"], "permissions": "0644"},
             {"path": "/etc/ssh/ssh_known_hosts", "content": texts["known_hosts"],

@@ -510,51 +510,60 @@ def _collapsed(ranges: Sequence[str]) -> Iterator[str]:
 
 
 # The same by ebtables-nft. It can look neither into DHCP nor at sets: what the wire is told by port
-# 67 goes no further at all, and each tap has a chain of its own.
-HOOKS = ("INPUT", "FORWARD", "OUTPUT")
+# 67 goes no further at all, and each tap has a chain of its own. A guest's frames are looked at in
+# the table nat, before the bridge learns where their sender is.
+HOOKS = {"nat": ("PREROUTING",), "filter": ("FORWARD", "OUTPUT")}
 OURS = "wspilot-"
 
 
 def set_ebtables(program_path: str, taps: Records) -> None:
-    """Our chains at once, and one jump to them in each hook; the rest of the table stays."""
-    table = run([program_path, "-t", "filter", "-L"])
-    old = re.findall(rf"^Bridge chain: ({OURS}[^ ,]*)", table, re.MULTILINE)
-    hooked = set(re.findall(rf"-j ({OURS}[A-Z]+)$", table, re.MULTILINE))
-    if not taps:
-        for hook in HOOKS:
-            if OURS + hook in hooked:
-                run([program_path, "-D", hook, "-j", OURS + hook])
-    chains, rules = ebtables_rules(taps)
-    gone = [chain for chain in old if chain not in chains]
-    words = ["*filter", *(f":{chain} {policy}" for chain, policy in chains.items())]
-    words += [f"-F {chain}" for chain in [*gone, *(one for one in old if one in chains)]]
-    words += [*rules, *(f"-X {chain}" for chain in gone)]
-    run([f"{program_path}-restore", "--noflush"], text="\n".join(words) + "\n")
-    for hook in HOOKS if taps else ():
-        if OURS + hook not in hooked:
-            run([program_path, "-I", hook, "-j", OURS + hook])
+    """Our chains, each table at once, and one jump to them in each hook; all else stays."""
+    rules = ebtables_rules(taps)
+    for table, hooks in HOOKS.items():
+        ebtables = [program_path, "-t", table]
+        found = run([*ebtables, "-L"])
+        hooked = re.findall(rf"-j ({OURS}[A-Z]+) *$", found, re.MULTILINE)
+        unhooked = [hook for hook in hooks if OURS + hook not in hooked]
+        if not taps:
+            for hook in set(hooks) - set(unhooked):
+                run([*ebtables, "-D", hook, "-j", OURS + hook])
+        old = re.findall(rf"^Bridge chain: ({OURS}[^ ,]*)", found, re.MULTILINE)
+        words = _restored(table, old, rules[table] if taps else {})
+        run([f"{program_path}-restore", "--noflush"], text=words)
+        for hook in unhooked if taps else ():
+            run([*ebtables, "-I", hook, "-j", OURS + hook])
 
 
-def ebtables_rules(taps: Records) -> tuple[dict[str, str], list[str]]:
-    """ebtables(8)'s chains with their policies, and rules, for these taps."""
-    chains = {OURS + hook: "RETURN" for hook in HOOKS} if taps else {}
-    rules, udp = [], "-p IPv4 --ip-proto udp"
-    for tap, one in taps.items():
-        chain = OURS + tap
-        chains[chain] = "DROP"
-        rules += [
-            f"-A {chain} {rule}" for rule in _ebtables_guest(one["mac"], one["ip"], one["deny"])
+def _restored(table: str, old: Sequence[str], rules: Mapping[str, Sequence[str]]) -> str:
+    """ebtables-restore's words: these chains are, those that were and are not wanted go."""
+    policy = {OURS + hook: "RETURN" for hook in HOOKS[table]}
+    words = [f"*{table}", *(f":{chain} {policy.get(chain, 'DROP')}" for chain in rules)]
+    words += [f"-F {chain}" for chain in old]
+    words += [f"-A {chain} {rule}" for chain, several in rules.items() for rule in several]
+    return "\n".join([*words, *(f"-X {chain}" for chain in old if chain not in rules), ""])
+
+
+def ebtables_rules(taps: Records) -> dict[str, dict[str, list[str]]]:
+    """ebtables(8)'s rules for these taps, by table and chain."""
+    udp = "-p IPv4 --ip-proto udp"
+    guests = {
+        OURS + tap: _ebtables_guest(one["mac"], one["ip"], one["deny"]) for tap, one in taps.items()
+    }
+    forward, output = [], []
+    for tap in taps:
+        forward += [
+            f"-i {tap} {udp} --ip-dport 67 -j DROP",
+            f"-o {tap} {udp} --ip-sport 67 -j DROP",
         ]
-        rules += [
-            f"-A {OURS}INPUT -i {tap} -j {chain}",
-            f"-A {OURS}FORWARD -i {tap} {udp} --ip-dport 67 -j DROP",
-            f"-A {OURS}FORWARD -o {tap} {udp} --ip-sport 67 -j DROP",
-            f"-A {OURS}FORWARD -i {tap} -j {chain}",
-            f"-A {OURS}OUTPUT -o {tap} -j RETURN",
-        ]
+        output += [f"-o {tap} -j RETURN"]
     for bridge in sorted({one["bridge"] for one in taps.values()}):
-        rules.append(f"-A {OURS}OUTPUT --logical-out {bridge} {udp} --ip-sport 67 -j DROP")
-    return chains, rules
+        wire = sorted(path.name for path in Path(f"/sys/class/net/{bridge}/brif").glob("*"))
+        output += [f"-o {one} {udp} --ip-sport 67 -j DROP" for one in wire]
+    jumps = [f"-i {tap} -j {OURS}{tap}" for tap in taps]
+    return {
+        "nat": {**guests, f"{OURS}PREROUTING": jumps},
+        "filter": {f"{OURS}FORWARD": forward, f"{OURS}OUTPUT": output},
+    }
 
 
 def _ebtables_guest(mac: str, ip: str, deny: Sequence[str]) -> list[str]:

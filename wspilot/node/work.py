@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.errors import WspilotError
-from wspilot.node import others, proc, undo
+from wspilot.node import others, patch, proc, undo
 from wspilot.node.aside import aside
 from wspilot.node.context import make_seed
 from wspilot.node.core import events as e
@@ -24,6 +24,7 @@ from wspilot.node.images import Images
 from wspilot.node.journal import Journal
 from wspilot.node.network import Ground, Ways
 from wspilot.node.places import Places
+from wspilot.node.reached import Reached
 from wspilot.node.signing import Writer
 from wspilot.node.values import dataclass
 from wspilot.node.vmm import probe_kvm
@@ -70,6 +71,7 @@ class Work:
         self._picture: dict[str, Mapping[str, Any]] = {}  # parts of the workspace's picture
         ground = Ground(site.settings, site.writer.node, site.places, journal, rundir)
         self.networks = Ways(ground, site.vmm.name)
+        self._reached = Reached(self.networks, site.vmm)
         self.images = Images(ground, real=site.vmm.name != "sim")
         self._tasks: dict[asyncio.Task[None], str] = {}
         self._reserve: asyncio.Task[None] | None = None
@@ -192,7 +194,7 @@ class Work:
     async def _create(self, effect: e.Create) -> None:
         site, key = self._site, f"vm:{effect.vm}"
         try:
-            spec = self._with_seed(parse_spec(effect.data), effect.data)
+            spec = self._told(parse_spec(effect.data), effect.data)
             identity = site.vmm.intent(spec, self._rundir)
             self._journal.intend(key, {"vmm": site.vmm.name, "identity": dict(identity)})
             console = self._rundir / f"console-{spec.id}.log"
@@ -206,15 +208,20 @@ class Work:
         else:
             self._say(e.Created(proc.now(), effect.vm))
 
-    def _with_seed(self, spec: VmSpec, data: Mapping[str, Any]) -> VmSpec:
-        """The VM with the disk that tells its guest who it is; simulated ones have none."""
-        if self._site.vmm.name == "sim":
+    def _told(self, spec: VmSpec, data: Mapping[str, Any]) -> VmSpec:
+        """The VM with what tells its guest who it is: a seed disk, or files for its own; simulated
+        ones have neither."""
+        way = spec.image.get("context")
+        if self._site.vmm.name == "sim" or way == "none":
             return spec
         members = [one for part in self._picture.values() for one in part.get("members", ())]
         keys = next((part["keys"] for part in self._picture.values() if part.get("keys")), ())
-        path = self._rundir / f"{spec.id}.seed"
+        picture = {"members": members, "keys": keys}
         try:
-            make_seed(path, data, {"members": members, "keys": keys})
+            if way == "patch":
+                return replace(spec, patch=patch.entries(data, picture))
+            path = self._rundir / f"{spec.id}.seed"
+            make_seed(path, data, picture)
         except ValueError as error:
             raise WspilotError(f"VM {spec.name}: {error}") from error
         return replace(spec, seed=str(path))
@@ -222,9 +229,11 @@ class Work:
     async def _start(self, spec: VmSpec, console: Path) -> VmHandle:
         """NICs first, then the VM; when that fails they are taken away again."""
         spec = replace(spec, nics=await self.networks.attach(spec))
+        self._reached.expect(spec)
         try:
             return await self._site.vmm.create(spec, self._rundir, console, self._on_vm)
         except BaseException:
+            self._reached.forget(spec.id)
             await asyncio.shield(self.networks.detach(spec.id))
             raise
 
@@ -273,6 +282,7 @@ class Work:
             self._say(e.Noted(proc.now(), "error", f"context: {words(error)}"))
 
     def _on_vm(self, event: VmEvent) -> None:
+        self._reached.heard(event)
         self._say(e.VmSaid(proc.now(), event.vm, event.kind.value, event.text))
 
     async def _destroy(self, effect: e.Destroy) -> None:
@@ -280,6 +290,7 @@ class Work:
             if name == f"propagate {effect.vm}":
                 task.cancel()
         try:
+            self._reached.forget(effect.vm)
             limit = effect.grace_s + DESTROY_S
             await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
             await asyncio.wait_for(self.networks.detach(effect.vm), DETACH_S)
@@ -294,6 +305,7 @@ class Work:
     async def _restore(self, limit_s: float) -> None:
         """VMs that are left are killed; then the journal is undone, rundir and all."""
         site = self._site
+        self._reached.close()
         try:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(site.vmm.close(), limit_s / 2)

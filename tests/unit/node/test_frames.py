@@ -119,3 +119,11 @@ def test_torn_questions_are_not_answered() -> None:
         torn = whole[:length]
         if frames.is_dhcp(torn, PORT):
             dhcp.reply(torn, PORT, TOLD)
+
+
+def test_the_networks_own_address_is_no_guests() -> None:
+    """Where a gateway is named the first address may be a guest's: it must not answer itself."""
+    told = dhcp.answers({"ip": "10.77.0.1", "prefix": 24, "gateway": "10.77.0.254"}, 1400)
+    assert told.server == b"\x0a\x4d\0\xfe"
+    asked = frames.question(PORT, dhcp.SERVER_MAC, told.server)
+    assert len(asked) == 60 and asked[28:32] == told.server and not frames.is_answer(asked, PORT)

@@ -62,7 +62,7 @@ Pair = tuple[Side, Side]
 
 
 def _switches() -> bytes:
-    argv = ["pgrep", "-f", "wspilot-switch slot=ssssssss"]
+    argv = ["pgrep", "-P", str(os.getpid()), "-f", "wspilot-switch slot=ssssssss"]
     return subprocess.run(argv, capture_output=True).stdout
 
 
@@ -119,6 +119,46 @@ async def test_a_guest_is_told_its_address_and_the_question_stays_here(pair: Pai
     answer = await a.got()
     assert answer is not None and PORT.ip in answer
     assert await b.got(QUIET_S) is None
+
+
+def arp_answer(question: bytes, mac: str = "02:57:0a:4d:00:02", ip: str = "10.77.0.2") -> bytes:
+    """What a guest says to an ARP question."""
+    mine, asker = bytes.fromhex(mac.replace(":", "")), question[22:28]
+    body = mine + socket.inet_aton(ip) + question[22:32]
+    return asker + mine + b"\x08\x06\0\x01\x08\0\x06\4\0\2" + body + bytes(18)
+
+
+async def test_a_guest_is_up_when_it_answers_and_only_since_it_was_last_asked(pair: Pair) -> None:
+    a, b = pair
+    assert not await a.way.answers("v1")
+    question = await a.got()
+    assert question is not None and question[12:14] == frames.ARP and question[38:42] == PORT.ip
+    assert question[28:32] not in (bytes(4), PORT.ip), "neither a probe nor a claim (RFC 5227)"
+    assert not await a.way.answers("v1"), "it was asked, and has not answered"
+    a.send(arp_answer(question))
+    assert await a.way.answers("v1")
+    assert not await a.way.answers("v1"), "an answer counts once"
+    assert await b.got(QUIET_S) is None, "questions and answers stay on the node"
+
+
+async def test_a_frame_to_the_switch_is_an_answer_only_if_it_is_one(pair: Pair) -> None:
+    a, b = pair
+    await a.way.answers("v1")
+    question = await a.got()
+    assert question is not None
+    lies = [
+        arp_answer(question, ip="10.77.0.3"),
+        arp_answer(question, mac="02:57:0a:4d:00:03"),
+        arp_answer(question)[:20] + b"\0\1" + arp_answer(question)[22:],  # a question of its own
+        question[22:28] + ipv4()[6:],
+    ]
+    for frame in lies:
+        a.send(frame)
+    assert not await a.way.answers("v1")
+    b.send(arp_answer(question, "02:57:0a:4d:00:03", "10.77.0.3"))
+    assert not await a.way.answers("v1"), "nor does its sister answer for it"
+    assert await b.way.answers("v1")
+    assert not await a.way.answers("gone")
 
 
 def stranger(port: int, host: str, datagrams: list[bytes]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from wspilot.errors import WspilotError
 from wspilot.node import journal, network
 from wspilot.node.core.settings import Settings
-from wspilot.node.network import Ground, Ways, way
+from wspilot.node.network import Ground, Ways, bridge, way
 from wspilot.node.places import Places
 from wspilot.node.vmm.base import VmSpec, parse_spec
 
@@ -36,6 +36,9 @@ class Wire:
 
     async def detach(self, vm: str) -> None:
         self.there = [one for one in self.there if one[0] != vm]
+
+    async def answers(self, vm: str) -> bool:
+        return vm in [one for one, _ in self.there]
 
     async def peers(self, peers: Mapping[str, Any]) -> None: ...
 
@@ -75,3 +78,21 @@ def test_an_entry_of_an_unknown_way_is_not_undone_in_silence() -> None:
     with pytest.raises(WspilotError, match="does not know the way"):
         network.undo({"way": "gone"})
     assert way.key("v1", 0).startswith(network.NIC)
+
+
+async def test_a_vm_answers_where_one_of_its_ways_says_so(ways: Ways) -> None:
+    assert not await ways.answers("v1")
+    await ways.attach(spec("wire"))
+    assert await ways.answers("v1") and not await ways.answers("v2")
+
+
+async def test_on_a_bridge_a_port_that_refuses_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "PORT", 1)  # nobody listens there
+    book = journal.create(tmp_path / "j", {"v": 1, "slot": "s" * 8})
+    ground = Ground(Settings("s" * 8, 1, 2, {}), "n1", Places("n1", 0), book, tmp_path)
+    one = bridge.Bridge(ground)
+    one._ips = {("v1", 0): "127.0.0.1", ("v2", 0): "255.255.255.255"}
+    assert await one.answers("v1")
+    assert not await one.answers("v2") and not await one.answers("v3")

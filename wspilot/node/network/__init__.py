@@ -67,6 +67,10 @@ class Ways:
         for way in self._ways.values():
             await way.detach(vm)
 
+    async def answers(self, vm: str) -> bool:
+        """See `Way`."""
+        return any([await way.answers(vm) for way in self._ways.values()])
+
     async def peers(self, peers: Mapping[str, Any]) -> None:
         """Where the sisters of this node are."""
         for way in self._ways.values():

@@ -7,7 +7,9 @@ it is a stray to whoever calls the helper next.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ from wspilot.node.network import way
 
 TUN = "/dev/net/tun"
 ATTACH_S = DETACH_S = 20.0
+PORT, ANSWER_S = 22, 1.0  # of a guest that is asked whether it is up; refused will do
 TOLD = ("bridge", "mac", "ip", "prefix", "gateway", "dns", "deny")
 
 
@@ -27,6 +30,7 @@ class Bridge:
         self._ground = ground
         self._xen = ground.settings.vmm == "xen"  # which makes the device itself
         self._vms: dict[str, list[int]] = {}
+        self._ips: dict[tuple[str, int], str] = {}
 
     def facts(self) -> Mapping[str, Any]:
         """Sisters need nothing of it: the bridge's wire joins the nodes."""
@@ -62,6 +66,7 @@ class Bridge:
             journal.settle(way.key(vm, number))
             self._vms[vm].remove(number)
             raise
+        self._ips[vm, number] = str(nic.get("ip") or "")
         return {**nic, "tap": str(made["tap"])}
 
     async def detach(self, vm: str) -> None:
@@ -78,7 +83,13 @@ class Bridge:
             )
             raise
         for number in numbers:
+            self._ips.pop((vm, number), None)
             self._ground.journal.settle(way.key(vm, number))
+
+    async def answers(self, vm: str) -> bool:
+        """See `Way`. By TCP: a port that accepts or refuses; the node needs a way to the guest."""
+        asked = [_answers(ip) for (one, _), ip in self._ips.items() if one == vm and ip]
+        return any(await asyncio.gather(*asked))
 
     async def peers(self, peers: Mapping[str, Any]) -> None:
         """See `Way`; the bridge learns by itself."""
@@ -87,6 +98,19 @@ class Bridge:
         """See `Way`."""
         for vm in list(self._vms):
             await self.detach(vm)
+
+
+async def _answers(ip: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as link:
+        link.setblocking(False)
+        connect = asyncio.get_running_loop().sock_connect(link, (ip, PORT))
+        try:
+            await asyncio.wait_for(connect, ANSWER_S)
+        except ConnectionRefusedError:
+            return True
+        except (OSError, asyncio.TimeoutError):
+            return False
+    return True
 
 
 def undo(entry: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ _MAGIC = b"\x63\x82\x53\x63"
 class Answers:
     """What a network tells its guests; addresses as raw bytes."""
 
-    server: bytes
+    server: bytes  # the network's own address: no guest ever has it
     mask: bytes
     router: bytes = b""
     dns: bytes = b""
@@ -36,7 +36,7 @@ def answers(nic: Mapping[str, Any], mtu: int) -> Answers:
     network = ipaddress.IPv4Network(f"{nic['ip']}/{nic.get('prefix', 24)}", strict=False)
     gateway = str(nic.get("gateway") or "")
     return Answers(
-        (network.network_address + 1).packed,
+        ipaddress.IPv4Address(gateway or network.network_address + 1).packed,
         network.netmask.packed,
         ipaddress.IPv4Address(gateway).packed if gateway else b"",
         b"".join(ipaddress.IPv4Address(str(one)).packed for one in nic.get("dns", ())),

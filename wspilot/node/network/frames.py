@@ -73,6 +73,21 @@ def is_dhcp(frame: bytes, pinned: Port) -> bool:
     )
 
 
+def question(pinned: Port, mac: bytes, ip: bytes) -> bytes:
+    """Who has the port's address? From `mac` and `ip`, which are the network's own.
+
+    No probe from 0.0.0.0: a guest that is just looking whether its address is free would take one
+    for somebody else who wants it (RFC 5227, 2.1.1), and give the address back.
+    """
+    body = b"\0\x01\x08\0\x06\x04\0\x01" + mac + ip + bytes(6) + pinned.ip
+    return (b"\xff" * 6 + mac + ARP + body).ljust(60, b"\0")
+
+
+def is_answer(frame: bytes, pinned: Port) -> bool:
+    """The guest says that the port's address is its own; asked of an `allowed` frame."""
+    return frame[12:14] == ARP and frame[20:22] == b"\0\x02" and frame[28:32] == pinned.ip
+
+
 class Sealer:
     """Seals what one sender says. Counters only grow, also over a restart of the switch."""
 

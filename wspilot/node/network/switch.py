@@ -70,6 +70,7 @@ class Switch:
         self._local: dict[tuple[int, bytes], Guest] = {}
         self._peers: dict[bytes, tuple[Address, frames.Opener]] = {}
         self._learned: dict[tuple[int, bytes], bytes] = {}
+        self._answered: set[str] = set()  # guests' ports, since they were last asked
         self._selector = selectors.DefaultSelector()
         self._line = b""
 
@@ -115,9 +116,18 @@ class Switch:
             self._attach(**words["attach"])
         elif "detach" in words:
             self._detach(str(words["detach"]))
+        elif "ask" in words:
+            return {"answered": self._ask(str(words["ask"]))}
         elif "peers" in words:
             self._meet(words["peers"])
         return {}
+
+    def _ask(self, ours: str) -> bool:
+        """Has the guest answered since it was last asked? It is asked again."""
+        guest, answered = self._guests[ours], ours in self._answered
+        self._answered.discard(ours)
+        self._give(guest, frames.question(guest.port, dhcp.SERVER_MAC, guest.told.server))
+        return answered
 
     def _attach(self, ours: str, theirs: str, nic: Mapping[str, Any], mtu: int) -> None:
         self._detach(ours)
@@ -138,6 +148,7 @@ class Switch:
         guest = self._guests.pop(ours, None)
         if guest is not None:
             del self._buckets[ours]
+            self._answered.discard(ours)
             self._local.pop((guest.network, guest.port.mac), None)
             self._selector.unregister(guest.socket)
             guest.socket.close()
@@ -176,6 +187,10 @@ class Switch:
 
     def _switch(self, guest: Guest, name: str, frame: bytes) -> None:
         if frame[:2] == SLIRP:
+            return
+        if frame[:6] == dhcp.SERVER_MAC:  # to us
+            if frames.is_answer(frame, guest.port):
+                self._answered.add(name)
             return
         where = None if frame[0] & 1 else self._find(guest.network, frame[:6])
         if isinstance(where, Guest):

@@ -96,6 +96,11 @@ class User:
                 undo(entry)
                 self._ground.journal.settle(way.key(vm, number))
 
+    async def answers(self, vm: str) -> bool:
+        """See `Way`. The switch asks by ARP."""
+        told = [await self._ask({"ask": ours}) for _, ours in self._vms.get(vm, ())]
+        return any(one.get("answered") for one in told)
+
     async def peers(self, peers: Mapping[str, Any]) -> None:
         """See `Way`."""
         self._peers = {
@@ -135,13 +140,12 @@ class User:
         ours.setblocking(False)
         self._pipe, self._born = ours, now()
 
-    async def _ask(self, words: Mapping[str, Any]) -> None:
+    async def _ask(self, words: Mapping[str, Any]) -> Mapping[str, Any]:
         """Tell the switch, and wait for its answer; a dead one is replaced. Raises WspilotError."""
         async with self._turn:
             for last in (False, True):
                 try:
-                    await asyncio.wait_for(self._exchange(words), ANSWER_S)
-                    return
+                    return await asyncio.wait_for(self._exchange(words), ANSWER_S)
                 except (OSError, EOFError) as error:
                     if last:
                         raise WspilotError(f"the network's switch died: {error}") from error
@@ -149,6 +153,7 @@ class User:
                 except asyncio.TimeoutError:
                     self._end()
                     raise TimedOut("the network's switch does not answer") from None
+        raise AssertionError("unreachable")
 
     async def _again(self) -> None:
         """Another switch, with every port and peer of the one that died."""
@@ -159,7 +164,7 @@ class User:
             await self._exchange({"attach": words})
         await self._exchange({"peers": self._peers})
 
-    async def _exchange(self, words: Mapping[str, Any]) -> None:
+    async def _exchange(self, words: Mapping[str, Any]) -> Mapping[str, Any]:
         pipe, loop = self._pipe, asyncio.get_running_loop()
         if pipe is None:
             raise EOFError("it is not there")
@@ -170,9 +175,10 @@ class User:
             if not part:
                 raise EOFError("it ended")
             line += part
-        told = json.loads(line)
+        told: Mapping[str, Any] = json.loads(line)
         if told.get("error"):
             raise WspilotError(f"the network's switch refuses: {told['error']}")
+        return told
 
     def _end(self) -> None:
         """Kill and reap it: our own child, so the pid cannot be anybody else's."""

@@ -47,6 +47,12 @@ class Way(Protocol):
     async def detach(self, vm: str) -> None:
         """All NICs of a VM; idempotent. Settles their journal entries. Raises WspilotError."""
 
+    async def answers(self, vm: str) -> bool:
+        """Has one of the VM's addresses answered since this was last asked? They are asked again.
+
+        Of a VM that is not attached here: False. Some ms; raises WspilotError.
+        """
+
     async def peers(self, peers: Mapping[str, Any]) -> None:
         """Where the sisters of this node are: node -> {host, port, ...}; the whole, each time."""
 

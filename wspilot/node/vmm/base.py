@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, Protocol
 
 from wspilot.errors import UsageError
+from wspilot.node.patch import Entry
 from wspilot.node.vmm.console import Console
 from wspilot.text import clean
 
@@ -68,6 +69,8 @@ class VmSpec:
     """At least so large is its disk; 0: as the image."""
     seed: str = ""
     """A small disk with its context, read-only; empty: none."""
+    patch: tuple[Entry, ...] = ()
+    """Files that are written into its root filesystem instead."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,9 @@ class Vmm(Protocol):
 
     def identity(self, vm_id: str) -> Optional[Mapping[str, Any]]:
         """What `kill_stale` needs, for the undo journal; None when there is no such VM."""
+
+    def up(self, vm_id: str) -> None:
+        """A guest whose `ready` is `address` has answered: emit `ready`, once a boot."""
 
     def console(self, vm_id: str) -> Optional[Console]:
         """A VM's console, also while it is stopped; None when there is no such VM."""

@@ -101,8 +101,8 @@ class Child:
         self.gone.set()
 
 
-def spawn(argv: Sequence[str], keep: Sequence[int] = ()) -> Child:
-    """Start `argv` with the descriptors `keep`; returns after its exec.
+def spawn(argv: Sequence[str], keep: Sequence[int] = (), out: int = -1) -> Child:
+    """Start `argv` with the descriptors `keep`; returns after its exec. `out`: its stdout, or none.
 
     Raises WspilotError when it cannot be executed. Blocks for the fork alone (a few ms).
     """
@@ -122,7 +122,7 @@ def spawn(argv: Sequence[str], keep: Sequence[int] = ()) -> Child:
         process = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=out if out >= 0 else subprocess.DEVNULL,
             stderr=theirs,
             close_fds=True,
             pass_fds=tuple(keep),

@@ -15,7 +15,7 @@ from typing import Any
 
 from wspilot import qcow2
 from wspilot.errors import UsageError
-from wspilot.node.values import dataclass
+from wspilot.node.values import dataclass, replace
 from wspilot.node.vmm.base import VmSpec
 from wspilot.text import clean
 
@@ -37,6 +37,13 @@ class Disk:
     mib: int = 0
     fs: str = "none"
     label: str = ""
+    copy_of: str = ""
+    """The image's file, of which `base` is this VM's own copy: `context = "patch"`."""
+    copy_form: str = ""
+
+    def files(self) -> list[str]:
+        """What has to go with its VM."""
+        return [self.path, self.base] if self.copy_of else [self.path]
 
 
 def disks_of(spec: VmSpec, rundir: Path) -> tuple[Disk, ...]:
@@ -52,9 +59,29 @@ def disks_of(spec: VmSpec, rundir: Path) -> tuple[Disk, ...]:
             raise UsageError(f"VM {spec.name}: partition {n} is {clean(repr(dict(one)), 120)}")
         path = str(rundir / f"{spec.id}.part{n}.qcow2")
         found.append(Disk(f"part{n}", path, str(base), str(form)))
+    if spec.patch:
+        found = _with_copy(spec, found)
     for n, one in enumerate(_list(image, "blank")):
         found.append(_blank(spec, n, one, str(rundir / f"{spec.id}.blank{n}.raw")))
     return tuple(found)
+
+
+def _with_copy(spec: VmSpec, disks: list[Disk]) -> list[Disk]:
+    """The guest's root filesystem is copied, to be written to: the image's disk, else the partition
+    whose role is `/`, else the first. Raises UsageError."""
+    if not disks:
+        raise UsageError(
+            f"VM {spec.name}: its image has no disk to write its context into",
+            'context = "patch" needs a disk or a partition with ext4 on it',
+        )
+    at = 0
+    if disks[0].serial != "root":
+        roles = [one.get("role") for one in _list(spec.image, "partitions")]
+        at = roles.index("/") if "/" in roles else 0
+    one = disks[at]
+    copy = f"{one.path.rpartition('.')[0]}.copy"
+    disks[at] = replace(one, base=copy, form="raw", copy_of=one.base, copy_form=one.form)
+    return disks
 
 
 def _blank(spec: VmSpec, n: int, one: Mapping[str, Any], path: str) -> Disk:

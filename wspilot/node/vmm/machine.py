@@ -28,10 +28,10 @@ from wspilot.node.vmm.argv import Wiring, qemu_argv
 from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmSpec
 from wspilot.node.vmm.child import Child, spawn
 from wspilot.node.vmm.console import Console
-from wspilot.node.vmm.disks import MAKE, MIB, Disk, format_argv, overlay_argv
+from wspilot.node.vmm.disks import Disk
 from wspilot.node.vmm.door import Door
 from wspilot.node.vmm.handed import listening, opened
-from wspilot.node.vmm.tools import program
+from wspilot.node.vmm.making import make_disks
 from wspilot.node.vmm.voice import BoundedLog, Channel, Pattern, Voice
 from wspilot.text import clean
 
@@ -42,7 +42,6 @@ ANSWER_S = 10.0  # of a command that a user waits for
 ARRIVE_S = 60.0
 POLL_S = 0.05
 REAP_S = 5.0
-OVERLAY_S = 20.0
 LAST_WORDS_S = 0.5
 DEFAULT_PATTERN = "login:"
 QMP_FAULTS = (QMPError, OSError, EOFError, asyncio.TimeoutError)
@@ -81,35 +80,23 @@ class Machine:
 
     async def make_disks(self, disks: Sequence[Disk]) -> None:
         """Overlays and blank disks, side by side. Some 40 ms. Raises WspilotError, OSError."""
-        commands = []
-        for disk in disks:
-            if disk.base:
-                commands.append(overlay_argv(program("qemu-img", ("qemu-img",)), disk))
-                continue
-            fd = os.open(disk.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            os.truncate(fd, disk.mib * MIB)
-            os.close(fd)
-            if disk.fs != "none":
-                tool, package = MAKE[disk.fs]
-                commands.append(format_argv(program(tool, (tool,), (package,)), disk))
-        await asyncio.gather(*(self._run(argv, OVERLAY_S) for argv in commands))
-        for disk in disks:
-            Path(disk.path).chmod(0o600)
+        await make_disks(self._tool, self._what(), disks, self._spec.patch)
 
-    async def _run(self, argv: Sequence[str], limit_s: float) -> None:
-        """A tool that works on this VM's disks; killed with the VM. Raises WspilotError."""
+    async def _tool(
+        self, argv: Sequence[str], limit_s: float, keep: Sequence[int] = (), out: int = -1
+    ) -> Child:
+        """A tool that worked on this VM's disks; killed with the VM. Raises WspilotError."""
         self._check_doom()
-        tool, name = spawn(argv), Path(argv[0]).name
+        tool = spawn(argv, keep, out)
         self._tools.append(tool)
         try:
             if not await tool.wait(limit_s):
+                name = Path(argv[0]).name
                 raise TimedOut(f"{self._what()}: {name} took longer than {limit_s:.0f} s")
         finally:
             tool.kill()
         self._check_doom()
-        if tool.returncode:
-            why = clean(tool.stderr, 400) or f"code {tool.returncode}"
-            raise WspilotError(f"{self._what()}: no disk could be made: {name}: {why}")
+        return tool
 
     def start(
         self, qemu: str, kvm: bool, sandbox: bool, disks: tuple[Disk, ...], log: Path, memory: str
@@ -310,6 +297,11 @@ class Machine:
                 self._say(EventKind.SAID, text)
             elif self._spec.ready == Ready.AGENT.value and not self._ready:
                 self._is_ready(text)
+
+    def answered(self) -> None:
+        """Its address answers, for whom that is what up means."""
+        if self._spec.ready == Ready.ADDRESS.value and not self._ready and self._qmp is not None:
+            self._is_ready("its address answers")
 
     def _is_ready(self, text: str) -> None:
         self._ready = True

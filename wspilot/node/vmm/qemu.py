@@ -56,7 +56,7 @@ class Qemu:
     def intent(self, spec: VmSpec, rundir: Path) -> Mapping[str, Any]:
         """What the journal keeps before the start: found again by its uuid."""
         qmp = socket_path(rundir, spec.id)
-        files = [disk.path for disk in disks_of(spec, rundir)]
+        files = [path for disk in disks_of(spec, rundir) for path in disk.files()]
         files += [spec.seed] if spec.seed else []
         return {"uuid": spec.uuid, "pid": None, "start": None, "qmp": str(qmp), "files": files}
 
@@ -181,6 +181,12 @@ class Qemu:
         if vm is None:
             return None if kept is None else dict(kept.identity)
         return dict(vm.identity)
+
+    def up(self, vm_id: str) -> None:
+        """See `Vmm.up`."""
+        vm = self._vms.get(vm_id)
+        if vm is not None:
+            vm.answered()
 
     def console(self, vm_id: str) -> Optional[Console]:
         """See `Vmm.console`."""

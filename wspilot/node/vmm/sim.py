@@ -137,6 +137,9 @@ class Sim:
         guest = self._guests.get(vm_id)
         return None if guest is None else guest.identity
 
+    def up(self, vm_id: str) -> None:
+        """It has no address that could answer, and says itself when it is up."""
+
     def console(self, vm_id: str) -> Optional[Console]:
         """See `Vmm`. It says what it is told."""
         guest = self._guests.get(vm_id)
