@@ -66,7 +66,7 @@ def test_what_is_refused_leaves_the_node_as_it_was(host: XenHost, journal: None)
     ):
         assert why in asked(host, "balloon-take", words)["error"]
     assert "usage" in asked(host, "'balloon-take; id'", {})["error"]
-    assert "sudo" in asked(host, "balloon-take", TAKE, "nobody")["error"]  # no rule, no right
+    assert "sudo" in asked(host, "balloon-take", TAKE, "games")["error"]  # no rule, no right
     assert memory(host) == DOM0_MIB * 1024
 
 

@@ -182,6 +182,12 @@ class Xen:
         guest = self._guests.get(vm_id)
         return None if guest is None else dict(guest.identity)
 
+    def up(self, vm_id: str) -> None:
+        """See `Vmm.up`."""
+        guest = self._guests.get(vm_id)
+        if guest is not None:
+            guest.answered()
+
     def console(self, vm_id: str) -> Optional[Console]:
         """See `Vmm.console`."""
         guest = self._guests.get(vm_id)

@@ -67,6 +67,11 @@ class Guest:
         if self.spec.ready == Ready.PROCESS.value and not again:
             self._is_ready("unproven")
 
+    def answered(self) -> None:
+        """Its address answers, for whom that is what up means."""
+        if self.spec.ready == Ready.ADDRESS.value and self.running and not self.ready:
+            self._is_ready("its address answers")
+
     def rest(self) -> None:
         """It runs no more; whoever ended it says so."""
         self.resting, self.running, self.ready, self.paused = True, False, False, False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wspilot.errors import UsageError
+from wspilot.node.values import replace
 from wspilot.node.vmm.base import VmSpec
 from wspilot.node.vmm.disks import Disk, disks_of
 from wspilot.text import clean
@@ -74,15 +75,14 @@ def append(spec: VmSpec) -> str:
 def raw_disks(spec: VmSpec, rundir: Path) -> tuple[Disk, ...]:
     """The VM's disks, each a raw file of its own: domain 0 opens nothing that could name another
     file. Raises UsageError."""
+    if spec.patch:
+        raise UsageError(
+            f'VM {spec.name}: context = "patch" needs VMM qemu', "Xen's guests have a seed disk"
+        )
     found = disks_of(spec, rundir)
     if len(found) > ord(SEED_DEV[-1]) - ord("a"):
         raise UsageError(f"VM {spec.name} has more disks than Xen gives letters to")
-    return tuple(replace_path(one, one.path.replace(".qcow2", ".raw")) for one in found)
-
-
-def replace_path(disk: Disk, path: str) -> Disk:
-    """The same disk in another file."""
-    return Disk(disk.serial, path, disk.base, disk.form, disk.mib, disk.fs, disk.label)
+    return tuple(replace(one, path=one.path.replace(".qcow2", ".raw")) for one in found)
 
 
 def copy_argv(program: str, disk: Disk) -> list[str]:
