@@ -15,8 +15,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui import look
-from wspilot.tui.live import clock, told
-from wspilot.tui.widgets.treetable import fit
+from wspilot.tui.widgets.columns import fit
+from wspilot.tui.words import clock, told
 
 Doc = dict[str, Any]
 KIND = 10
