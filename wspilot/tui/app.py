@@ -23,7 +23,6 @@ from wspilot.text import clean
 from wspilot.tui import habits, theme
 from wspilot.tui.following import Following
 from wspilot.tui.live import LiveModel
-from wspilot.tui.notices import Watch
 from wspilot.tui.rows import Rows
 from wspilot.tui.screens.main import MainScreen
 from wspilot.tui.source import ClientSource, Source
@@ -31,6 +30,7 @@ from wspilot.tui.tree import Tree
 
 if TYPE_CHECKING:
     from wspilot.tui.acting import Target
+    from wspilot.tui.notices import Watch
     from wspilot.tui.widgets.treetable import TreeTable
 
 
@@ -69,7 +69,7 @@ class WspilotApp(App[None]):
         self.rows = Rows(self.model)
         self.outline = Tree(self.model, self.rows)
         self.connected, self.heard, self.error = False, 0.0, ""
-        self._watch = Watch()
+        self._watch: Watch | None = None
         self._following = Following(source, self._take, self._lose)
         self._warnings = list(warnings or ())
         self._load_themes()
@@ -143,6 +143,10 @@ class WspilotApp(App[None]):
         """Ring for what deserves it."""
         if not self.connected:
             return
+        if self._watch is None:
+            from wspilot.tui.notices import Watch
+
+            self._watch = Watch()
         for notice in self._watch.look(self.model, self.clock()):
             if self._taste.bell:
                 self.bell()

@@ -255,9 +255,14 @@ class DemoSource:
                                "degraded", 2000))  # fmt: skip
         self._hold(self._lease("night-run", [("vm", "large", 4)], "pending", 900))
         self._lease("mpi-2026", [("rank", "large", 8)], "provisioning", 40)
-        for name in {vm["node"] for vm in self._items.values() if vm["table"] == "vms"} - {""}:
-            if f"nodes/{name}" not in self._items:
-                self._put(canned.node(name, "in use", self._now - 2000))
+        for vm in [one for one in self._items.values() if one["table"] == "vms" and one["node"]]:
+            if f"nodes/{vm['node']}" not in self._items and vm["state"] != "terminated":
+                at = self._now - self._serial % 29
+                made = canned.node(vm["node"], "in use", at, [vm["slot"]])
+                made.update(taken_mib=vm["memory_mib"] + 640, since=vm["since"])
+                self._put(made)
+        for name in ("node46", "node47", "node48"):
+            self._put(canned.node(name, "clean", self._now - 5400))
 
     def _history(self) -> None:
         lost = self._lease("paper-fig2", [("vm", "small", 2)], "ended", 9000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable
 
 from rich.text import Text
@@ -36,7 +35,7 @@ def site(model: LiveModel, colour: Colour, wide: bool = False) -> Text:
     if waited:
         text.append("queue wait ", style=colour("secondary"))
         text.append(look.spark(waited), style=colour("primary"))
-        text.append(f" {statistics.median(waited):.1f} s   ", style=colour("secondary"))
+        text.append(f" {sorted(waited)[len(waited) // 2]:.1f} s   ", style=colour("secondary"))
     if of:
         text.append(look.gauge(up / of, 8) + " ", style=colour("success"))
         text.append(f"{up} of {plural(of, 'VM')} running")
@@ -69,6 +68,18 @@ def views(
     return text, edges
 
 
+def keys(
+    shown: Iterable[tuple[str, str, str]], colour: Colour
+) -> tuple[Text, list[tuple[int, str]]]:
+    """The footer: keys and what they do; and at which cell each one's action ends."""
+    text, edges = Text(no_wrap=True, overflow="ellipsis"), []
+    for key, what, action in shown:
+        text.append(key, f"bold {colour('accent')}")
+        text.append(f" {what}  ")
+        edges.append((text.cell_len + 1, action))
+    return text, edges
+
+
 def daemon(model: LiveModel, now: float, colour: Colour, wide: bool = False) -> Text:
     """Who is asked, how old its word is, what lies in the spool; amber when it is not well."""
     status, text, warn = model.status(), Text(), colour("warning")
@@ -81,7 +92,7 @@ def daemon(model: LiveModel, now: float, colour: Colour, wide: bool = False) -> 
     if wide and status["pid"]:
         up = brief(now - seconds_of(status["since"])) if status["since"] else "?"
         text.append(f"daemon {status['pid']}, up {up}   ")
-    text.append(f"{status['lrm']} asked {ago}", style=warn if failing else "")
+    text.append(f"{status['lrm']}{' asked' if wide else ''} {ago}", style=warn if failing else "")
     if failing:
         text.append(f", failing: {poll.get('text', '')}", style=warn)
     if backlog := spool.get("backlog"):

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wspilot.client import Update
-from wspilot.messages import rfc3339
 from wspilot.text import clean
 
 TABLES = ("workspaces", "vms", "slots", "nodes", "events", "status")
@@ -86,6 +85,8 @@ class LiveModel:
 
     def note(self, text: str, level: str, now: float, **about: str) -> None:
         """An event of this screen: what was asked for here, and how it went."""
+        from wspilot.messages import rfc3339  # 20 ms that the first frame can do without
+
         id = f"here-{len(self._notes)}"
         doc = {**DEFAULTS["events"], "table": "events", "id": id, "kind": "you", "level": level,
                "at": rfc3339(now), "text": clean(text, 1000), **about}  # fmt: skip

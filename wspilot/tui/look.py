@@ -123,4 +123,7 @@ def bar(number: int) -> str:
 
 def style(colour: str) -> str:
     """A theme's colour as rich knows it; Textual's own words (`ansi_blue`, `auto`) have none."""
+    if colour.startswith("ansi_"):
+        name = colour.removeprefix("ansi_")
+        return "" if name == "default" else name
     return colour if colour.startswith("#") and len(colour) == 7 else ""

@@ -39,7 +39,10 @@ def load_all() -> tuple[list[Theme], list[str]]:
     ours, faults = load()
     theirs, more = load(config_dir() / "themes")
     names = {one.name for one in theirs}
-    return [one for one in ours if one.name not in names] + theirs, faults + more
+    every = [one for one in ours if one.name not in names] + theirs
+    first = ("night", "day")  # the next theme after the dark one is a bright one
+    every.sort(key=lambda one: (*(one.name != name for name in first), one.name))
+    return every, faults + more
 
 
 def load(place: Path | None = None) -> tuple[list[Theme], list[str]]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.events import Click
 from textual.screen import Screen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Static
 
 from wspilot.text import format_duration
 from wspilot.tui import lines, look
@@ -23,11 +24,12 @@ from wspilot.tui.tree import Arrangement
 from wspilot.tui.views import VIEWS
 from wspilot.tui.widgets.detail import Detail
 from wspilot.tui.widgets.events import Events
-from wspilot.tui.widgets.timeline import Timeline
 from wspilot.tui.widgets.treetable import TreeTable
 
 if TYPE_CHECKING:
     from wspilot.tui.app import WspilotApp
+    from wspilot.tui.screens.find import Find
+    from wspilot.tui.widgets.timeline import Timeline
 
 FLUSH_S = 0.25
 
@@ -60,14 +62,10 @@ class Base(Screen[None]):
     #events { height: 9; border-top: solid $secondary 40%; border-title-color: $secondary; }
     #events:focus { border-top: solid $primary; border-title-color: $primary; }
     .-narrow #events { height: 6; }
-    .-flat #events, .-nostrip #events { display: none; }
+    .-flat #events, .-nostrip #events, .-events #events { display: none; }
     .-taller #events { height: 11; }
-    #find { display: none; height: 1; background: $panel; padding: 0 1; }
-    #find.-shown { display: block; }
-    #find Static { width: auto; height: 1; color: $primary; text-style: bold; }
-    #find Input { width: 1fr; height: 1; border: none; padding: 0; background: $panel; }
     #bottom { dock: bottom; height: 1; background: $panel; }
-    #bottom Footer { dock: none; width: 1fr; background: $panel; }
+    #keys { width: 1fr; height: 1; padding: 0 1; }
     #status { width: auto; max-width: 60%; height: 1; color: $secondary; padding: 0 1; }
     """
     app: WspilotApp
@@ -82,17 +80,16 @@ class Base(Screen[None]):
         self._said: dict[Static, Text] = {}
         # Kept by hand: a timer that fires while the screen is built or taken down finds them.
         self.table = TreeTable(self._row, "connecting ...", id="tree")
-        self.timeline = Timeline(self.model, clock)
-        self.table.paint_with("chart", self.timeline.paint)
+        self._timeline: Timeline | None = None
         self.detail, self.strip = Detail(), Events(id="events")
         self.strip.border_title = " Events "
         self._summary, self._site = Static(id="summary"), Static(id="site")
-        self._views, self._found = Static(id="views"), Static(id="found")
+        self._views = Static(id="views")
         self._banner, self._status = Static(id="banner"), Static(id="status")
-        self.find = Input(
-            id="word", placeholder="word, state:running, !node:n01, regular expression"
-        )
+        self._footer = Static(id="keys")  # Textual's costs 30 ms of the first frame
+        self.find: Find | None = None
         self._edges: list[tuple[int, str]] = []
+        self._key_edges: list[tuple[int, str]] = []
 
     # -- layout
 
@@ -106,13 +103,9 @@ class Base(Screen[None]):
             with Horizontal(id="main"):
                 yield self.table
                 yield self.detail
-            with Horizontal(id="find"):
-                yield Static("/ ")
-                yield self.find
-                yield self._found
             yield self.strip
         with Horizontal(id="bottom"):
-            yield Footer(show_command_palette=False)
+            yield self._footer
             yield self._status
 
     def on_mount(self) -> None:
@@ -168,6 +161,7 @@ class Base(Screen[None]):
         arrow = ("-" if self.how.reverse else "+") + self.how.sort if self.how.sort else ""
         self.table.follow = view.name == "events"
         self.query_one("#main").set_class(view.name == "timeline", "-chart")
+        self.set_class(view.name == "events", "-events")
         self.table.set_out(view.columns, hidden, arrow)
         self.dirty = True
         self._repaint_changed()
@@ -223,7 +217,7 @@ class Base(Screen[None]):
 
     def draw_detail(self) -> None:
         """The selection's page."""
-        if self.detail.display:
+        if self.detail.display and self._wspilot.heard:
             self.detail.show(self.model, self.table.cursor_key, self._clock())
 
     def draw_top(self) -> None:
@@ -236,13 +230,24 @@ class Base(Screen[None]):
         self._say(self._site, lines.site(self.model, colour, self.size.width >= 150))
         text, self._edges = lines.views(self.how, len(self.table.marks), self.size.width, colour)
         self._say(self._views, text)
-        if self.how.filter or self.find.has_focus:
-            self._say(self._found, Text(f" {self.outline.found}/{self.outline.all}"))
+        text, self._key_edges = lines.keys(self._shown_keys(), colour)
+        self._say(self._footer, text)
+        if self.find is not None:
+            self.find.found(self.outline.found, self.outline.all)
         if app.connected:
             wide = self.size.width >= 150
             self._say(self._status, lines.daemon(self.model, self._clock(), colour, wide))
         elif app.error:
             self._say(self._status, Text("no daemon", style=colour("warning")))
+
+    def _shown_keys(self) -> list[tuple[str, str, str]]:
+        """(key, what it does, action) of those that work here and are worth a place."""
+        keymap = self._wspilot.keys
+        return [
+            (keymap.get(one.id or "") or one.key_display or one.key, one.description, one.action)
+            for one in self.BINDINGS
+            if isinstance(one, Binding) and one.show and self.check_action(one.action, ())
+        ]
 
     def _colour(self, name: str) -> str:
         return look.style(self._wspilot.theme_variables.get(name, ""))
@@ -256,12 +261,21 @@ class Base(Screen[None]):
         self.draw_detail()
 
     def on_click(self, event: Click) -> None:
-        """The views are clicked by their titles."""
-        if event.widget is self._views:
-            for edge, name in self._edges:
-                if event.x < edge:
-                    self.show_view(name)
-                    return
+        """Views are clicked by their titles, keys by their names."""
+        if event.widget is self._views and (name := _hit(self._edges, event.x)):
+            self.show_view(name)
+        elif event.widget is self._footer and (action := _hit(self._key_edges, event.x)):
+            self.call_later(self.run_action, action)
+
+    @property
+    def timeline(self) -> Timeline:
+        """Made when it is first looked at."""
+        if self._timeline is None:
+            from wspilot.tui.widgets.timeline import Timeline
+
+            self._timeline = Timeline(self.model, self._clock)
+            self.table.paint_with("chart", self._timeline.paint)
+        return self._timeline
 
     def show_view(self, name: str) -> None:
         """To another view; its cursor is where it was."""
@@ -272,9 +286,16 @@ class Base(Screen[None]):
         kept = memory.get(f"sort.{name}", "")
         self.how = Arrangement(name, kept[1:], kept[:1] == "-", self.how.filter)
         self.table.marks.clear()
+        if name == "timeline":
+            self.timeline.home()
         self.set_out()
         if (key := self._places.get(name)) is not None and key in self.table.keys:
             self.table.select(key)
         elif name == "events":
             self.table.action_move(10_000_000)
         self.repaint_all()
+
+
+def _hit(edges: list[tuple[int, str]], x: int) -> str:
+    """What was clicked, of parts that end at these cells."""
+    return next((name for edge, name in edges if x < edge), "")

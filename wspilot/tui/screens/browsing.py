@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from textual import on, work
-from textual.widgets import Input
+
+if TYPE_CHECKING:
+    from textual.widgets import Input
 
 from wspilot.errors import WspilotError
 from wspilot.text import clean
@@ -31,15 +34,19 @@ class Browsing(Base):
 
     def action_filter(self) -> None:
         """Type what is looked for: of the lines, or of the log that has the focus."""
-        bar = self.query_one("#find")
-        bar.add_class("-shown")
+        from wspilot.tui.screens.find import Find
+
+        if self.find is None:
+            self.find = Find()
+            self.mount(self.find, before=self.strip)
+        self.find.add_class("-shown")
         self._of_lines = self.detail.lines.has_focus
-        self.find.focus()
+        self.find.word.focus()
 
     _of_lines = False
 
-    @on(Input.Changed, "#word")
-    def _typed(self, event: Input.Changed) -> None:
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """As it is typed."""
         if self._of_lines:
             self.detail.lines.find(event.value)
             return
@@ -47,16 +54,17 @@ class Browsing(Base):
         self.dirty = True
         self.set_timer(0.05, self._repaint_changed)
 
-    @on(Input.Submitted, "#word")
-    def _found_it(self) -> None:
-        if not self.find.value:
-            self.query_one("#find").remove_class("-shown")
+    def on_input_submitted(self) -> None:
+        """It is found."""
+        if self.find is not None and not self.find.word.value:
+            self.find.remove_class("-shown")
         (self.detail.lines if self._of_lines else self.table).focus()
 
     def _clear_filter(self) -> bool:
-        shown = self.query_one("#find").has_class("-shown")
-        self.query_one("#find").remove_class("-shown")
-        self.find.value = ""
+        shown = self.find is not None and self.find.has_class("-shown")
+        if self.find is not None:
+            self.find.remove_class("-shown")
+            self.find.word.value = ""
         self.detail.lines.find("")
         self._of_lines = False
         if self.how.filter:
@@ -233,7 +241,8 @@ class Browsing(Base):
 
     def action_back(self) -> None:
         """What is on top goes: the details, the filter, the marks."""
-        if self.find.has_focus or not (
+        typing = self.find is not None and self.find.word.has_focus
+        if typing or not (
             self.query_one("#main").has_class("-detail") or self.detail.has_focus_within
         ):
             if not self._clear_filter() and self.table.marks:

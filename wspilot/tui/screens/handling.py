@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from textual import work
 
 from wspilot.errors import WspilotError
 from wspilot.text import clean, parse_duration
-from wspilot.tui.acting import VERBS, Order, Target, carry_out, fitting, target_of, targets_of
-from wspilot.tui.loss import loss_of
 from wspilot.tui.screens.browsing import Browsing
 
-# The dialogs are imported when they are opened: the first frame does not wait for them.
+if TYPE_CHECKING:
+    from wspilot.tui.acting import Target
+
+# The dialogs, and what acting needs, are imported when they are wanted: not for the first frame.
 CHANGES = ("deploy", "destroy", "act", "verb", "clone", "extend", "console", "ssh")
 
 
@@ -27,6 +29,8 @@ class Handling(Browsing):
 
     def targets(self) -> tuple[Target, ...]:
         """What is marked; else what stands under the cursor. Captured now."""
+        from wspilot.tui.acting import target_of, targets_of
+
         if self.table.marks:
             return targets_of(self.model, list(self.table.marks))
         target = target_of(self.model, self.table.cursor_key)
@@ -47,6 +51,7 @@ class Handling(Browsing):
 
     @work(exit_on_error=False)
     async def _choose(self, targets: tuple[Target, ...]) -> None:
+        from wspilot.tui.acting import Order
         from wspilot.tui.screens.act import Act
 
         verb = await self.app.push_screen_wait(Act(targets))
@@ -57,6 +62,8 @@ class Handling(Browsing):
 
     def action_verb(self, verb: str) -> None:
         """One verb for the selection, at once or after its question."""
+        from wspilot.tui.acting import VERBS, fitting
+
         if targets := self._targets():
             why = fitting(VERBS[verb], targets)
             if why:
@@ -72,6 +79,8 @@ class Handling(Browsing):
 
     def action_extend(self) -> None:
         """Ask by how much; of a VM or group its workspace is meant."""
+        from wspilot.tui.acting import targets_of
+
         keys = []
         for one in self._targets():
             ws = self.model.workspace_of(one.key)
@@ -81,6 +90,8 @@ class Handling(Browsing):
 
     @work(exit_on_error=False)
     async def _do(self, verb: str, targets: tuple[Target, ...]) -> None:
+        from wspilot.tui.acting import Order, carry_out
+
         if verb in ("console", "ssh"):
             self._wspilot.reach(verb, targets[0])
             return
@@ -97,6 +108,7 @@ class Handling(Browsing):
     async def _extra(self, verb: str, targets: tuple[Target, ...]) -> dict[str, str] | None:
         """What else a verb needs to know; None: it is not meant after all."""
         if verb == "destroy":
+            from wspilot.tui.loss import loss_of
             from wspilot.tui.screens.confirm import Confirm
 
             loss = loss_of(self.model, targets, self._clock())

@@ -3,7 +3,7 @@ handed in by the screen; everything else is drawn from the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual.app import ComposeResult
@@ -14,15 +14,8 @@ from textual.widgets import Static
 
 from wspilot.tui import look
 from wspilot.tui.live import LiveModel
-from wspilot.tui.pages.overview import overview
-from wspilot.tui.pages.page import Page
-from wspilot.tui.pages.trail import commands, fields, happened
 from wspilot.tui.widgets.lineview import LineView
 
-Writer = Callable[[Page, LiveModel, "str | None"], None]
-WRITERS: Mapping[str, Writer] = {
-    "Overview": overview, "Events": happened, "Commands": commands, "Raw": fields,
-}  # fmt: skip
 PAGES = ("Overview", "Events", "Commands", "Logs", "Console", "Raw")
 ASKED = ("Logs", "Console")  # these are fetched
 
@@ -81,6 +74,9 @@ class Detail(Vertical):
         self._draw_tabs()
         if self.page in ASKED:
             return
+        from wspilot.tui.pages.page import Page  # with its data: the first frame has none
+        from wspilot.tui.pages.writers import WRITERS
+
         width = max(16, self._scroll.scrollable_content_region.width - 1)
         page = Page(self._colour, width, now)
         WRITERS[self.page](page, model, key)

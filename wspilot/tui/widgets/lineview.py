@@ -14,6 +14,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui.widgets.columns import fit
+from wspilot.tui.widgets.paints import Paints
 
 MOST_LINES = 5000
 
@@ -24,15 +25,13 @@ class LineView(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     LineView { height: 1fr; background: $surface; overflow-x: hidden;
                scrollbar-size-vertical: 1; scrollbar-background: $surface; }
-    LineView > .dim { color: $secondary; }
     """
-    COMPONENT_CLASSES = {"dim"}
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._given: Sequence[str] = ()
         self._lines: Sequence[str] = ()
-        self._word = ""
+        self._word, self._paints = "", Paints(self)
         self.wrapped, self.empty = False, ""
 
     def show(self, lines: Sequence[str], empty: str = "") -> None:
@@ -73,5 +72,5 @@ class LineView(ScrollView, can_focus=True):
             text = f" {self._lines[index]}"
         else:
             text = f" {self.empty}" if index == 0 and not self._lines else ""
-            style += self.get_component_rich_style("dim", partial=True)
+            style += self._paints.style("dim")
         return Strip([Segment(fit(text, width), style)]).adjust_cell_length(width, style)

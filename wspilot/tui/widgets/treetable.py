@@ -23,11 +23,11 @@ from textual.strip import Strip
 from wspilot.tui import look
 from wspilot.tui.rows import Row
 from wspilot.tui.widgets.columns import Column, aligned, fit, layout
+from wspilot.tui.widgets.paints import Paints
 
 FLASH_S = 1.0  # for so long a changed state stands out
 Parts = list[tuple[str, str]]  # texts, and the names of their styles
 Painter = Callable[[Row | None, int], Parts]  # a cell of its own; None: the column's head
-STYLES = ("success", "warning", "error", "primary", "secondary", "accent")
 
 
 class TreeTable(ScrollView, can_focus=True):
@@ -40,21 +40,8 @@ class TreeTable(ScrollView, can_focus=True):
     TreeTable:focus > .cursor { background: $primary-muted; }
     TreeTable > .head { background: $surface; color: $secondary; }
     TreeTable > .top { background: $surface; text-style: bold; }
-    TreeTable > .dim { color: $secondary; }
-    TreeTable > .warn { color: $warning; }
-    TreeTable > .soon { color: $warning; }
-    TreeTable > .now { color: $error; text-style: bold; }
-    TreeTable > .marked { color: $accent; text-style: bold; }
-    TreeTable > .flash { text-style: bold; }
-    TreeTable > .success { color: $success; }
-    TreeTable > .warning { color: $warning; }
-    TreeTable > .error { color: $error; }
-    TreeTable > .primary { color: $primary; }
-    TreeTable > .secondary { color: $secondary; }
-    TreeTable > .accent { color: $accent; }
     """
-    COMPONENT_CLASSES = {"cursor", "head", "top", "dim", "warn", "soon", "now", "marked", "flash",
-                         *STYLES}  # fmt: skip
+    COMPONENT_CLASSES = {"cursor", "head", "top"}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False, id="table.up"),
         Binding("down,j", "move(1)", "Down", show=False, id="table.down"),
@@ -83,7 +70,7 @@ class TreeTable(ScrollView, can_focus=True):
 
     def __init__(self, row: Callable[[str], Row], empty: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._row, self.empty = row, empty
+        self._row, self.empty, self._paints = row, empty, Paints(self)
         self._wanted: str | None = None
         self._keys: Sequence[str] = ()
         self._places: dict[str, int] = {}
@@ -294,9 +281,9 @@ class TreeTable(ScrollView, can_focus=True):
         return row.cell(field), self._style("dim") if dim else Style()
 
     def _style(self, name: str) -> Style:
-        if not name or name == "foreground":
-            return Style()
-        return self.get_component_rich_style(name, partial=True)
+        if name in self.COMPONENT_CLASSES:
+            return self.get_component_rich_style(name, partial=True)
+        return self._paints.style(name)
 
     def _strip(self, parts: list[tuple[str, Style]], width: int, place: str = "") -> Strip:
         base = self.rich_style
