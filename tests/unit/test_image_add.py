@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,29 @@ def test_what_was_added_is_what_a_node_gets(shelf: Shelf) -> None:
     with pytest.raises(WspilotError, match="exists already"):
         shelf.add(disk=shelf.path("disk.raw"))
     assert len(list(shelf.repository.iterdir())) == 1
+
+
+def test_a_download_that_breaks_off_is_not_taken_for_the_whole(shelf: Shelf) -> None:
+    """Of a kernel nothing but the server's word tells how long it is."""
+
+    class Short(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 600)
+
+        def log_message(self, *args: Any) -> None: ...
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Short)
+    thread = threading.Thread(target=server.handle_request, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/vmlinuz"
+        assert "is truncated: 600 of 1000 bytes" in shelf.refused(kernel=url)
+    finally:
+        thread.join(10)
+        server.server_close()
 
 
 def test_a_url_is_copied_or_left_where_it_is(shelf: Shelf) -> None:
