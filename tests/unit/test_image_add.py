@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,34 @@ def test_a_download_that_breaks_off_is_not_taken_for_the_whole(shelf: Shelf) -> 
     finally:
         thread.join(10)
         server.server_close()
+
+
+SSH = """#!/bin/sh
+# ssh, as far as this test needs it: the far side's shell gets the command as one text.
+while [ "$1" != -- ]; do shift; done
+[ "$2" = me@far ] || { echo "Permission denied (publickey)." >&2; exit 255; }
+shift 2
+exec sh -c "$*"
+"""
+
+
+def test_a_file_is_fetched_by_ssh(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shelf.place / "bin").mkdir()
+    ssh = shelf.place / "bin" / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    odd = shelf.place / "it's $(a) disk"
+    odd.write_bytes(header())
+    far = f"ssh://me@far{odd}"
+    assert "none: No such file" in shelf.refused(disk=f"ssh://me@far{shelf.place}/none")
+    assert "ssh: Permission denied" in shelf.refused(disk=f"ssh://you@far{odd}")
+    assert "is no URL that can be fetched" in shelf.refused(disk="ssh://-oProxyCommand=x/d")
+    linked = add(shelf.site, Wish("far", far, link=True), quiet)
+    assert linked["urls"] == {"root.qcow2": far}
+    made = shelf.add(disk=far)
+    assert made["sha256"]["root.qcow2"] == hashlib.sha256(header()).hexdigest()
+    assert made["sha256"] == linked["sha256"]
 
 
 def test_a_url_is_copied_or_left_where_it_is(shelf: Shelf) -> None:
