@@ -15,7 +15,7 @@ LIBEXEC ?= /usr/local/libexec
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian lint format bench clean
+.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian test-xen lint format bench clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -28,8 +28,7 @@ demo:            ## set up, then lease four virtual nodes on this machine and wa
 install-node:    ## as root, on each node: root's copy of the node code (for an epilogue), and the root helper
 	@sh .ci/venv.sh run
 	@mkdir -p "$(DESTDIR)$(LIBEXEC)"
-	@$(VENV)/bin/python -c 'import sys; from pathlib import Path; from wspilot.nodecode import build; print(build(Path(sys.argv[1])), sys.argv[1])' "$(DESTDIR)$(LIBEXEC)/wspilot-node.pyz"
-	@install -m 755 wspilot/node/root_helper.py "$(DESTDIR)$(LIBEXEC)/wspilot-root"
+	@$(VENV)/bin/python -c 'import sys; from pathlib import Path; from wspilot.nodecode import build, build_root; print(build(Path(sys.argv[1])), sys.argv[1]); build_root(Path(sys.argv[2]))' "$(DESTDIR)$(LIBEXEC)/wspilot-node.pyz" "$(DESTDIR)$(LIBEXEC)/wspilot-root"
 	@echo "$(DESTDIR)$(LIBEXEC)/wspilot-root: allows nothing without /etc/wspilot/node.conf and a sudo rule (docs/operating.md)"
 
 test:            ## set up, then every test this machine can run, real parts included
@@ -47,7 +46,8 @@ test-leases:     ## whole leases on the built-in batch system
 test-qemu:       ## real guests and their networks
 test-tui:        ## the terminal interface
 test-debian:     ## a fresh clone in a minimal Debian root (root)
-test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian:
+test-xen:        ## a real Xen host, built and booted under emulation (root)
+test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian test-xen:
 	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run $(@:test-%=%) $(if $(ARGS),-- $(ARGS))
 

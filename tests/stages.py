@@ -119,6 +119,20 @@ STAGES = (
         real=True,
     ),
     Stage(
+        "xen",
+        budget=1200,
+        files=("tests/real/xen/test_*.py",),
+        needs=(
+            Need("qemu-system-x86_64", "qemu-system-x86"),
+            Need("mmdebstrap", "mmdebstrap"),
+            Need("mke2fs", "e2fsprogs"),
+            Need("cpio", "cpio"),
+            Need("depmod", "kmod"),
+        ),
+        root=True,
+        real=True,
+    ),
+    Stage(
         "qemu",
         budget=1200,
         files=("tests/real/*",),

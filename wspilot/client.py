@@ -86,6 +86,12 @@ class Client:
         self, method: str, timeout_s: float | None = CALL_S, **params: Any
     ) -> dict[str, Any]:
         """One answer. Raises NoDaemon, TimedOut, or the daemon's own WspilotError."""
+        return await self.request(method, params, timeout_s)
+
+    async def request(
+        self, method: str, params: dict[str, Any], timeout_s: float | None = CALL_S
+    ) -> dict[str, Any]:
+        """The same for any params, also for one that is called `timeout_s` (of `wait`)."""
         import asyncio
 
         if self._task.done():

@@ -25,6 +25,11 @@ SHARED = ("__init__", "errors", "text", "model", "messages", "ext4", "qcow2", "c
 PACKED = PACKAGE / "_data" / "wspilot-node.pyz"
 WHEN = (2020, 1, 1, 0, 0, 0)
 SHEBANG = b"#!/usr/bin/env python3\n"
+ROOT_SHEBANG = b"#!/usr/bin/python3 -I\n"
+ROOT_FILES = (
+    *("__init__", "node/__init__", "node/values", "node/root_helper", "node/root_xl"),
+    *("node/root_balloon", "node/root_xen", "node/root_main"),
+)
 MAIN = """\
 import sys
 from wspilot.node.__main__ import main
@@ -36,7 +41,15 @@ LEFT_OUT = frozenset({"qmp_shell.py", "qmp_tui.py", "py.typed"})
 
 def build(target: Path) -> str:
     """Write the zipapp to `target`, by rename; its sha256. Raises OSError, ImportError."""
-    raw = pack()
+    return _write(target, pack())
+
+
+def build_root(target: Path) -> str:
+    """The same for the root helper with all its verbs: one file, which root owns."""
+    return _write(target, pack(_root_content(), ROOT_SHEBANG))
+
+
+def _write(target: Path, raw: bytes) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     fd, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -73,12 +86,12 @@ def _cache(home: Path | None) -> Path:
     return Path(cache) / "wspilot"
 
 
-def pack() -> bytes:
+def pack(content: Iterable[tuple[str, bytes]] | None = None, shebang: bytes = SHEBANG) -> bytes:
     """The zipapp's bytes. Raises ImportError when qemu.qmp is not installed."""
-    buffer = io.BytesIO(SHEBANG)
+    buffer = io.BytesIO(shebang)
     buffer.seek(0, io.SEEK_END)
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_DEFLATED) as archive:
-        for name, raw in sorted(_with_bytecode(_content())):
+        for name, raw in sorted(_with_bytecode(_content() if content is None else content)):
             info = zipfile.ZipInfo(name, WHEN)
             info.compress_type = zipfile.ZIP_DEFLATED
             info.create_system = 3
@@ -97,6 +110,12 @@ def _content() -> Iterator[tuple[str, bytes]]:
         if path.name not in LEFT_OUT:
             yield f"qemu/qmp/{path.name}", path.read_bytes()
     yield "qemu/", b""  # zipimport finds a namespace package by its directory's entry alone
+
+
+def _root_content() -> Iterator[tuple[str, bytes]]:
+    yield "__main__.py", MAIN.replace("node.__main__", "node.root_main").encode()
+    for name in ROOT_FILES:
+        yield f"wspilot/{name}.py", (PACKAGE / f"{name}.py").read_bytes()
 
 
 def _with_bytecode(content: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:

@@ -144,6 +144,8 @@ class Site:
     """How long ended leases and their files are kept."""
     allow_root: bool = False
     """Let a pilot run as root (labs)."""
+    allow_web: bool = False
+    """Let `wspilot tui --web` show the interface in a browser on this host."""
     guardian: bool = True
     """Run a guardian beside each pilot."""
     stop_share: float = 0.6

@@ -54,6 +54,7 @@ SITE_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Site, reader
     "keep": ("keep_s", duration(1)),
     "max_duration": ("max_duration_s", duration(1)),
     "allow_root": ("allow_root", flag),
+    "allow_web": ("allow_web", flag),
     "guardian": ("guardian", flag),
     "stop_share": ("stop_share", number(0.01, 0.99)),
     "live": ("live", flag),

@@ -17,6 +17,7 @@ from tests.bench import (
     policies,
     polls,
     spool,
+    taps,
     tui,
 )
 
@@ -32,6 +33,7 @@ ALL = {
     "live": live.run,
     "network": network.run,
     "policies": policies.run,
+    "taps": taps.run,
     "tui": lambda: tui.run(quick=True),
 }
 

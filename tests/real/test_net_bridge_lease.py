@@ -53,7 +53,7 @@ def node() -> Iterator[Node]:
 @pytest.fixture
 def lab(node: Node, tmp_path: Path) -> Iterator[Lab]:
     guest = build_guest(default_cache() / "guest", default_cache() / "deb", disk=True)
-    one = Lab(tmp_path, guest, node.argv(), WAY)
+    one = Lab(tmp_path, guest, way=WAY, prefix=node.argv())
     yield one
     one.close()
     assert node.left() == []

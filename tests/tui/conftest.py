@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from wspilot.tui import app
+from wspilot.tui.screens import base, build
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "FLUSH_S", 0.03)
+    monkeypatch.setattr(base, "FLUSH_S", 0.03)
+    monkeypatch.setattr(build, "CHECK_S", 0.03)

@@ -58,7 +58,7 @@ def app() -> tuple[WspilotApp, Scripted]:
 async def settle(pilot: Any, seconds: float = 0.12) -> None:
     """Longer than a flush, until the source has said something and nothing is left to do."""
     shown, deadline = pilot.app, time.monotonic() + 5
-    while not (shown._connected or shown._error) and time.monotonic() < deadline:
+    while not (shown.connected or shown.error) and time.monotonic() < deadline:
         await pilot.pause(0.02)
     await pilot.pause(seconds)
 
@@ -79,3 +79,15 @@ def painted(shown: WspilotApp) -> list[str]:
 def harmless(screen: str) -> bool:
     """No character that a terminal would act upon."""
     return not any(unicodedata.category(char) == "Cc" for char in screen.replace("\n", ""))
+
+
+def key_of(source: DemoSource, name: str) -> str:
+    """The line of a workspace or a VM, by its name."""
+    found = (item for item in source._items.values() if item["name"] == name)
+    item = next(found)
+    return f"{item['table']}/{item['id']}"
+
+
+def told(shown: WspilotApp) -> list[str]:
+    """What toasts have said, oldest first."""
+    return [str(one.message) for one in shown._notifications]

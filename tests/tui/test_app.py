@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.widgets import Button, Input, Static
 
-from tests.tui.stage import HOSTILE, Scripted, app, harmless, lines, painted, settle
+from tests.tui.stage import (
+    HOSTILE,
+    Scripted,
+    app,
+    harmless,
+    key_of,
+    lines,
+    painted,
+    settle,
+    told,
+)
 from wspilot.client import Update
 from wspilot.errors import Refused
 from wspilot.tui import look
 from wspilot.tui.app import WspilotApp
 from wspilot.tui.screens.act import Act
 from wspilot.tui.screens.confirm import Confirm
-from wspilot.tui.screens.deploy import Deploy
 from wspilot.tui.widgets.detail import Detail
 
 
@@ -90,6 +97,8 @@ async def test_destroying_a_workspace_wants_its_name_and_stands_on_cancel() -> N
         await pilot.click("#destroy")
         await settle(pilot)
         method, params = source.calls[-1]
+        assert method == "wait"
+        method, params = source.calls[-2]
         assert method == "destroy" and f"workspaces/{params['ids'][0]}" == key
 
 
@@ -97,7 +106,8 @@ async def test_a_verb_is_chosen_by_its_letter_and_its_outcome_is_told() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        await pilot.press("home", "a")
+        shown.table.select(key_of(source, "osg"))
+        await pilot.press("a")
         await settle(pilot)
         assert isinstance(shown.screen, Act) and "suspend" in "\n".join(painted(shown))
         await pilot.press("s")
@@ -105,23 +115,23 @@ async def test_a_verb_is_chosen_by_its_letter_and_its_outcome_is_told() -> None:
         calls = dict(source.calls)
         assert f"workspaces/{calls['suspend']['ids'][0]}" == shown.table.cursor_key
         assert calls["wait"]["for"] == "done"
-        told = [one.message for one in shown._notifications]
-        assert told[-1] == "suspend: workspace mpi-2026: done"
+        assert told(shown)[-1] == "suspend: workspace osg: done"
 
 
 async def test_what_a_node_refuses_is_told_and_escape_asks_for_nothing() -> None:
     shown, source = app()
-    source.refusal = Refused("mpi-2026/rank/1: start: it is [b]running[/b]", "see: wspilot events")
+    source.refusal = Refused("osg/ce/1: pause: it is [b]running[/b]", "see: wspilot events")
     async with shown.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        await pilot.press("home", "a", "escape")
+        shown.table.select(key_of(source, "osg"))
+        await pilot.press("a", "escape")
         await settle(pilot)
         assert source.calls == []
-        await pilot.press("a", "down", "enter")
+        await pilot.press("a", "enter")
         await settle(pilot)
-        (told,) = list(shown._notifications)
-        assert "it is [b]running[/b]" in told.message and told.severity == "error"
-        assert not told.markup
+        last = list(shown._notifications)[-1]
+        assert "it is [b]running[/b]" in last.message and last.severity == "error"
+        assert not last.markup
 
 
 async def test_escape_and_enter_on_cancel_destroy_nothing() -> None:
@@ -144,7 +154,7 @@ async def test_a_single_vm_needs_no_name_but_a_button() -> None:
         await settle(pilot)
         await pilot.click("#destroy")
         await settle(pilot)
-        assert f"vms/{source.calls[-1][1]['ids'][0]}" == shown.table.cursor_key
+        assert f"vms/{dict(source.calls)['destroy']['ids'][0]}" == shown.table.cursor_key
 
 
 async def test_a_daemon_that_goes_leaves_a_banner_and_comes_back() -> None:
@@ -170,44 +180,6 @@ async def test_no_daemon_at_all_is_said_and_not_a_traceback() -> None:
     async with shown.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         assert "wspilot daemon --detach" in str(shown.query_one("#banner", Static).render())
-
-
-async def test_deploying_an_example_shows_its_plan_first() -> None:
-    shown, source = app()
-    async with shown.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        await pilot.press("n")
-        await settle(pilot)
-        assert isinstance(shown.screen, Deploy)
-        assert source.calls[-1][1]["dry_run"] is True
-        plan = str(shown.screen.query_one("#plan", Static).render())
-        assert "node hours" in plan and "[[group]]" in plan
-        await pilot.press("ctrl+s")
-        await settle(pilot, 1.0)
-        assert source.calls[-1][0] == "deploy" and "dry_run" not in source.calls[-1][1]
-        assert shown.table.cursor_key == f"workspaces/{_newest(source)}"
-
-
-def _newest(source: Scripted) -> str:
-    spaces = [item for item in source._items.values() if item["table"] == "workspaces"]
-    return str(max(spaces, key=lambda ws: ws["created"])["id"])
-
-
-async def test_a_bad_file_is_told_in_words_and_cannot_be_deployed(tmp_path: Any) -> None:
-    bad = tmp_path / "bad.toml"
-    bad.write_text("[[group]\n")
-    shown, _ = app()
-    async with shown.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        await pilot.press("n")
-        await settle(pilot)
-        path = shown.screen.query_one("#path", Input)
-        path.value = str(bad)
-        path.focus()
-        await pilot.press("enter")
-        await settle(pilot)
-        assert "bad.toml" in str(shown.screen.query_one("#plan", Static).render())
-        assert shown.screen.query_one("#deploy", Button).disabled
 
 
 async def test_q_quits_at_once() -> None:
@@ -251,7 +223,7 @@ async def test_a_wrong_name_is_refused_by_enter_too() -> None:
         assert isinstance(shown.screen, Confirm) and not source.calls
         await pilot.press(*"-2026", "enter")
         await settle(pilot)
-        assert [method for method, _ in source.calls] == ["destroy"]
+        assert [method for method, _ in source.calls] == ["destroy", "wait"]
 
 
 async def test_the_target_is_what_stood_there_when_the_key_was_pressed() -> None:
@@ -268,18 +240,18 @@ async def test_the_target_is_what_stood_there_when_the_key_was_pressed() -> None
         await pilot.click("#destroy")
         await settle(pilot)
         assert shown.table.cursor_key != key
-        assert f"vms/{source.calls[-1][1]['ids'][0]}" == key
+        assert f"vms/{dict(source.calls)['destroy']['ids'][0]}" == key
 
 
 async def test_on_a_slot_destroy_says_what_can_be_destroyed() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40), notifications=True) as pilot:
         await settle(pilot)
-        shown.table.select(next(key for key in shown._model.order() if key.startswith("slots/")))
+        shown.table.select(next(key for key in shown.table.keys if key.startswith("slots/")))
         await pilot.press("d")
         await settle(pilot)
         assert not isinstance(shown.screen, Confirm) and not source.calls
-        assert any("Nothing to destroy here" in line for line in painted(shown))
+        assert any("Nothing to act on here" in line for line in painted(shown))
 
 
 async def test_a_refused_act_is_told_and_not_interpreted() -> None:
@@ -292,36 +264,8 @@ async def test_a_refused_act_is_told_and_not_interpreted() -> None:
         await pilot.click("#destroy")
         await settle(pilot)
         screen = "\n".join(painted(shown))
-        assert "not destroyed" in screen and "[red]x[/nope]" in screen
+        assert "destroy: VM" in screen and "[red]x[/nope]" in screen
         assert harmless(screen)
-
-
-async def test_two_presses_of_deploy_lease_once() -> None:
-    shown, source = app()
-    async with shown.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        await pilot.press("n")
-        await settle(pilot)
-        source.slow_s = 0.3
-        await pilot.press("ctrl+s", "ctrl+s")
-        await settle(pilot, 1.0)
-        sent = [params for method, params in source.calls if "dry_run" not in params]
-        assert len(sent) == 1 and sent[0]["token"]
-
-
-async def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.toml")
-    shown, _ = app()
-    async with shown.run_test(size=(120, 40)) as pilot:
-        await settle(pilot)
-        await pilot.press("n")
-        await settle(pilot)
-        path = shown.screen.query_one("#path", Input)
-        path.value = str(tmp_path / "pipe.toml")
-        path.focus()
-        await pilot.press("enter")
-        await settle(pilot)
-        assert "no such file" in str(shown.screen.query_one("#plan", Static).render())
 
 
 async def test_an_error_of_another_kind_is_a_banner_too_and_is_tried_again() -> None:
@@ -375,7 +319,7 @@ async def test_enter_shows_the_details_on_the_whole_width_and_goes_back() -> Non
         await pilot.press("home", "enter")
         await settle(pilot)
         assert shown.query_one(Detail).display and not shown.table.display
-        assert any("rank/1" in line and "1.7 s" in line for line in painted(shown))
+        assert any("All or nothing" in line for line in painted(shown))
         await pilot.press("enter")
         await settle(pilot)
         assert shown.table.display and shown.focused is shown.table
@@ -385,11 +329,11 @@ async def test_a_click_selects_and_its_mark_folds() -> None:
     shown, _ = app()
     async with shown.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
-        count = len(shown._model.order())
+        count = len(shown.table.keys)
         await pilot.click("#tree", offset=(1, 1))
         await settle(pilot)
-        assert shown.table.cursor_key == shown._model.order()[0]
-        assert len(shown._model.order()) < count
+        assert shown.table.cursor_key == shown.table.keys[0]
+        assert len(shown.table.keys) < count
 
 
 async def test_a_site_without_leases_says_what_to_do() -> None:
@@ -397,7 +341,7 @@ async def test_a_site_without_leases_says_what_to_do() -> None:
     source._items.clear()
     async with shown.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        assert any("Press n to deploy" in line for line in painted(shown))
+        assert any("Press n to build" in line for line in painted(shown))
         await pilot.press("d", "enter", "left", "right", "down", "end")
         await settle(pilot)
 
@@ -419,7 +363,7 @@ async def test_a_terminal_with_nothing_but_ascii(monkeypatch: pytest.MonkeyPatch
         shown, _ = app()
         async with shown.run_test(size=(120, 40)) as pilot:
             await settle(pilot)
-            text = "\n".join(lines(shown)) + str(shown.query_one(Detail)._page.render())
+            text = "\n".join(lines(shown)) + str(shown.main.detail._page.render())
             assert text.isascii() and "o booting" in text and "v mpi-2026" in text
     finally:
         look.ascii_only.cache_clear()

@@ -11,6 +11,8 @@ from wspilot.errors import UsageError, WspilotError
 from wspilot.model import NodeState, SlotState, VmState, WorkspaceState
 from wspilot.tui.demo import DemoSource
 from wspilot.tui.live import DEFAULTS, LiveModel
+from wspilot.tui.rows import Rows
+from wspilot.tui.tree import Arrangement, Tree
 
 WORDS = {
     "workspaces": {one.value for one in WorkspaceState},
@@ -49,7 +51,9 @@ async def test_it_lives_in_the_words_of_the_design_and_forgets(
             break
     assert seen["workspaces ended"] > 20 and seen["slots released"] > 20
     assert seen["vms paused"] and seen["vms suspended"] and seen["vms unknown"]
-    assert len(source._items) < 800 and len(model.order()) < 120
+    assert (
+        len(source._items) < 800 and len(Tree(model, Rows(model)).order(Arrangement(), 0.0)) < 120
+    )
 
 
 def test_its_items_have_every_field_that_the_screen_knows() -> None:

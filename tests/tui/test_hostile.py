@@ -43,7 +43,7 @@ async def test_every_view_with_strange_names(word: str, size: tuple[int, int]) -
     poison(source, word)
     async with shown.run_test(size=size) as pilot:
         await settle(pilot)
-        kinds = {key.partition("/")[0]: key for key in reversed(shown._model.order())}
+        kinds = {key.partition("/")[0]: key for key in reversed(shown.table.keys)}
         screens = []
         for key in kinds.values():
             shown.table.select(key)

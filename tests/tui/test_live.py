@@ -8,7 +8,10 @@ import pytest
 
 from wspilot.client import Update
 from wspilot.tui import canned, lines
-from wspilot.tui.live import MAX_EVENTS, LiveModel, brief, left_of, seconds_of, told, worst
+from wspilot.tui.live import MAX_EVENTS, LiveModel
+from wspilot.tui.rows import Row, Rows
+from wspilot.tui.tree import Arrangement, Tree
+from wspilot.tui.words import brief, left_of, seconds_of, told, worst
 
 NOW = 1_800_000_000.0
 Doc = dict[str, Any]
@@ -25,8 +28,23 @@ def site(vms: int = 2, state: str = "active", name: str = "osg", id: str = "w1")
     return [ws, *members, slot]
 
 
-def model(*items: Doc) -> LiveModel:
-    made = LiveModel()
+class Site(LiveModel):
+    """A model with its lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = Rows(self)
+        self.tree = Tree(self, self.rows)
+
+    def order(self, how: Arrangement | None = None) -> list[str]:
+        return self.tree.order(how or Arrangement(), NOW)
+
+    def row(self, key: str, now: float) -> Row:
+        return self.rows.row(key, now)
+
+
+def model(*items: Doc) -> Site:
+    made = Site()
     made.apply(Update(1, True, items))
     return made
 
@@ -102,13 +120,15 @@ def test_nested_text_is_cleaned_on_entry() -> None:
 
 def test_folding_and_parents() -> None:
     made = model(*site())
-    made.fold("groups/w1/vm")
+    made.tree.fold("groups/w1/vm")
     assert "vms/w1v1" not in made.order() and "slots/w1s" in made.order()
-    made.fold("workspaces/w1", True)
+    made.tree.fold("workspaces/w1", True)
     assert made.order() == ["workspaces/w1"]
-    made.fold("vms/w1v1")
-    assert made.parent("vms/w1v1") == "groups/w1/vm" and made.parent("workspaces/w1") is None
-    assert made.parent("slots/w1s") == "workspaces/w1" == made.parent("groups/w1/vm")
+    made.tree.fold("vms/w1v1")
+    assert (
+        made.tree.parent("vms/w1v1") == "groups/w1/vm" and made.tree.parent("workspaces/w1") is None
+    )
+    assert made.tree.parent("slots/w1s") == "workspaces/w1" == made.tree.parent("groups/w1/vm")
 
 
 def test_what_an_act_would_touch() -> None:
@@ -123,8 +143,9 @@ def test_what_an_act_would_touch() -> None:
 
 def test_times() -> None:
     ws = site()[0]
-    assert left_of(ws, NOW) == ("2h", False) and left_of(ws, NOW + 7000) == ("3m20s", True)
-    assert left_of({**ws, "wanted": "ended"}, NOW) == ("", False)
+    assert left_of(ws, NOW) == ("2h", "") and left_of(ws, NOW + 7000) == ("3m20s", "soon")
+    assert left_of(ws, NOW + 7100) == ("1m40s", "now")
+    assert left_of({**ws, "wanted": "ended"}, NOW) == ("", "")
     assert seconds_of("rubbish") == 0.0 == seconds_of("")
     assert [brief(one) for one in (-5, 59, 599, 601, 7300)] == ["0s", "59s", "9m59s", "10m", "2h1m"]
 
@@ -153,7 +174,7 @@ def test_the_last_line_says_what_is_not_well() -> None:
 
 def test_the_first_line_counts() -> None:
     made = model(*site(3), *site(1, "ended", id="w2"), canned.node("n1", "dirty", NOW))
-    assert str(lines.summary(made, True, lambda _: "")) == (
-        "wspilot  ● 1 active  · 1 ended  read-only"
+    assert str(lines.summary(made, ["read-only"], lambda _: "")) == (
+        "wspilot  read-only  ● 1 active  · 1 ended"
     )
-    assert str(lines.site(made, lambda _: "")) == "4 of 4 VMs running  ▲ 1 node not clean"
+    assert str(lines.site(made, lambda _: "")) == "━━━━━━━━ 4 of 4 VMs running  ▲ 1 node not clean"

@@ -48,8 +48,8 @@ class Lease:
 def bench(args: Args) -> int:
     """0 when every lease was served to its end; 1 when one was not."""
     if args.what == "host":
-        raise Refused("bench host: there is nothing to measure of a host on this VMM yet",
-                      "it will measure domain 0's memory, with VMM xen")  # fmt: skip
+        raise Refused("bench host measures domain 0 against bare xl, which needs root on the node",
+                      "there, as root: wspilot-node.pyz bench (docs/xen.md)")  # fmt: skip
     for option, value, most in (("--leases", args.leases, 1000), ("--parallel", args.parallel, 64),
                                 ("--count", args.count, 10_000)):  # fmt: skip
         if not 1 <= value <= most:

@@ -113,4 +113,4 @@ class Session:
             if kind == channel.DATA:
                 self._shown += payload
             elif kind == channel.OVER:
-                self._why = clean(payload, 200) or "the pilot has hung up"
+                self._why = self._why or clean(payload, 200) or "the pilot has hung up"

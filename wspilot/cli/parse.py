@@ -54,6 +54,13 @@ def _running(verbs: Any, common: argparse.ArgumentParser) -> None:
     one = verbs.add_parser("tui", parents=[common], help="the terminal interface")
     one.add_argument("--demo", action="store_true", help="a canned busy site, without a daemon")
     one.add_argument("--read-only", action="store_true", help="look, and change nothing")
+    one.add_argument(
+        "--web",
+        action="store_true",
+        help="in a browser on this host; read-only, and only where the site allows it",
+    )
+    one.add_argument("--write", action="store_true", help="--web: may act, too")
+    one.add_argument("--port", type=int, default=0, metavar="N", help="--web: a free one")
     one = verbs.add_parser("doctor", parents=[common], help="check this site")
     one.add_argument("--config", metavar="FILE", help="the site's TOML")
     one = verbs.add_parser("demo", parents=[common], help="try it all on this machine")

@@ -52,7 +52,12 @@ def _daemon(args: Args) -> int:
 
 
 def _tui(args: Args) -> int:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if args.web:
+        from wspilot.tui.web import serve
+
+        return serve(home_of(args), ["--demo"] if args.demo else [], args.port, args.write)
+    served = "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")  # by --web, to a browser
+    if not served and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the terminal interface needs a terminal", "without one: wspilot list")
     from wspilot.tui.app import run as show
 

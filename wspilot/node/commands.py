@@ -55,6 +55,14 @@ def _parser() -> argparse.ArgumentParser:
         "repair", parents=[slot, node], help="undo what is left on one node; starts nothing"
     )
     repair.set_defaults(run=_repair)
+    test = commands.add_parser("selftest", help="does this node fit?")
+    test.add_argument("--json", action="store_true", help="one document instead of lines")
+    test.set_defaults(run=_selftest)
+    measure = commands.add_parser("bench", help="measure domain 0: reduce, restore, kill-all")
+    measure.add_argument("--rounds", type=int, default=20, metavar="N", help="trials (20)")
+    measure.add_argument("--mib", type=int, default=256, metavar="M", help="memory moved (256)")
+    measure.add_argument("--json", action="store_true", help="one document instead of a table")
+    measure.set_defaults(run=_bench)
     _add_kill_all(commands.add_parser("kill-all", help=KILL_ALL, description=f"{KILL_ALL}."))
     return parser
 
@@ -102,3 +110,15 @@ def _kill_all(options: argparse.Namespace, spool: Path, began: float) -> int:
 
     words = ("job", "slot", "everyone", "user", "all", "yes", "node", "wait", "json")
     return kill_all(Request(**{word: getattr(options, word) for word in words}), os.environ)
+
+
+def _selftest(options: argparse.Namespace, spool: Path, began: float) -> int:
+    from wspilot.node.selftest import selftest
+
+    return selftest(options.json)
+
+
+def _bench(options: argparse.Namespace, spool: Path, began: float) -> int:
+    from wspilot.node.benchhost import bench
+
+    return bench(options.rounds, options.mib, options.json)

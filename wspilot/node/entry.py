@@ -60,14 +60,16 @@ def _site(spool: Path, slot: str, epoch: int, age_s: float, node: str) -> Site:
     key = read_key(spool / "slots" / slot)
     # A VM whose journal is lost can still be told apart: it inherits these (`guests.py`).
     os.environ.update(WSPILOT_SLOT=slot, WSPILOT_NODE=node)
-    places = Places(node, os.getuid())
+    places, writer = Places(node, os.getuid()), Writer(slot, node, epoch, key)
+    # What root does for a pilot is known by its journal, and ends with it.
+    own = {"slot": slot, "journal": str(places.journal(slot, writer.pilot))}
     return Site(
         settings=settings,
         spool=spool,
-        writer=Writer(slot, node, epoch, key),
+        writer=writer,
         places=places,
-        vmm=open_vmm(settings.vmm, settings.vmm_options),
-        host=open_adapter(settings.adapter, places, host_options(settings)),
+        vmm=open_vmm(settings.vmm, {**settings.vmm_options, **own}),
+        host=open_adapter(settings.adapter, places, {**host_options(settings), **own}),
         age_s=age_s,
         job=next((os.environ[name] for name in JOB_IDS if os.environ.get(name)), ""),
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from wspilot.errors import Refused, UsageError
-from wspilot.node import proc
+from wspilot.node import proc, xennode
 from wspilot.node.core import killall as core
 from wspilot.node.core.killall import Scope
 from wspilot.node.core.launch import NODE
@@ -67,7 +67,13 @@ def kill_all(request: Request, env: Mapping[str, str], roots: Roots = HERE) -> i
     """Exit code: 0 clean, 1 something is left. Raises UsageError (2), Refused (5)."""
     scope = _scope(request, env)
     strangers = _strangers(request)
+    domains = _domains(request)
     report = run(scope, roots)
+    failed = xennode.end_strangers([str(one["uuid"]) for one in domains])
+    report["guests"] += [
+        {"pid": 0, "uid": 0, "name": one["name"], "ours": False} for one in domains
+    ]
+    report["left"] += [failed] if failed else []
     for one in strangers:
         report["guests"].append(_doc(one))
     report["left"] += [f"guest {one.name} (pid {one.pid})" for one in end_guests(strangers, True)]
@@ -123,14 +129,22 @@ def _strangers(request: Request) -> list[Guest]:
     """With --all: those to end, after a confirmation that names them. Raises Refused."""
     found = [one for one in guests() if not one.ours and may_end(one)] if request.all else []
     if found and not request.yes:
-        _confirm(found)
+        _confirm([f"pid {one.pid}, uid {one.uid}: {one.name}" for one in found])
     return found
 
 
-def _confirm(found: Sequence[Guest]) -> None:
+def _domains(request: Request) -> Sequence[Mapping[str, Any]]:
+    """The same of a Xen node, as root. Raises Refused, WspilotError."""
+    found = xennode.strangers() if request.all and os.geteuid() == 0 else ()
+    if found and not request.yes:
+        _confirm([f"domain {one['name']}, {one['mib']} MiB" for one in found])
+    return found
+
+
+def _confirm(found: Sequence[str]) -> None:
     print("guests that are not wspilot's:", file=sys.stderr)
     for one in found:
-        print(f"  pid {one.pid}, uid {one.uid}: {one.name}", file=sys.stderr)
+        print(f"  {one}", file=sys.stderr)
     if not sys.stdin.isatty():
         raise Refused(f"{len(found)} guests are not wspilot's", "say --yes if they shall end too")
     print("End them too? (yes/no) ", end="", file=sys.stderr, flush=True)

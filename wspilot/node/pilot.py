@@ -288,7 +288,7 @@ class Pilot:
 
     async def _leave(self, finish: e.Finish) -> int:
         """The last word is stored, or lies in the outbox; then everybody may go."""
-        self._live.close()
+        closing = asyncio.ensure_future(self._live.close())
         end = proc.now() + finish.flush_s
         while proc.now() < end and (self._post.unstored() or self._state.mail):
             with contextlib.suppress(asyncio.TimeoutError):
@@ -305,6 +305,7 @@ class Pilot:
                 log.error("outbox: %s", error)
         self._end_guardian(guardian.FAREWELL)
         self._work.cancel()
+        await closing
         await self._post.close(min(CLOSE_S, finish.flush_s))
         self._rest()
         self._site.places.tidy()

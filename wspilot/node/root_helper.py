@@ -27,7 +27,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import Pattern
 from typing import Any, Optional
@@ -272,7 +272,10 @@ DENY_LIMIT = 64
 
 
 def net_attach(caller: Caller, limits: Limits, words: Words) -> Record:
-    """A VM's NIC: a tap of the caller's on a bridge, pinned to its MAC and address. -> {tap}"""
+    """A VM's NIC: a tap of the caller's on a bridge, pinned to its MAC and address. -> {tap}
+
+    With `vif` it is Xen that makes a device of that name; here it is pinned all the same.
+    """
     sweep_taps()
     record = {
         "uid": caller.uid,
@@ -287,9 +290,11 @@ def net_attach(caller: Caller, limits: Limits, words: Words) -> Record:
     save(tap + TAP, record)
     try:
         _remove_link(tap)
-        _make_tap(tap, caller.uid)
+        if not words.get("vif"):
+            _make_tap(tap, caller.uid)
         settle_network()
-        _plug(tap, record["bridge"])
+        if not words.get("vif"):
+            _plug(tap, record["bridge"])
     except (Refused, OSError):
         _remove_link(tap)
         forget(tap + TAP)
@@ -695,12 +700,13 @@ def about(caller: Caller, limits: Limits, words: Words) -> Record:
     return {"version": VERSION, "verbs": sorted(VERBS), "user": caller.name, "bridges": ranges}
 
 
-VERBS = {
+VERBS: dict[str, Callable[[Caller, Limits, Words], Record]] = {
     "about": about,
     "net-attach": net_attach,
     "net-detach": net_detach,
     "net-list": net_list,
 }
+PATIENCE: dict[str, float] = {}  # verbs (of `root_main`) with a lock and a patience of their own
 
 
 def answer(argv: Sequence[str], text: str) -> Record:
@@ -716,26 +722,26 @@ def answer(argv: Sequence[str], text: str) -> Record:
     if not isinstance(words, dict):
         raise Refused("stdin is not one JSON object")
     limits = Limits(caller)
-    with locked():
+    with locked("xen.lock", PATIENCE[argv[0]]) if argv[0] in PATIENCE else locked():
         return verb(caller, limits, words)
 
 
 @contextlib.contextmanager
-def locked() -> Iterator[None]:
+def locked(name: str = "lock", limit_s: float = LOCK_S) -> Iterator[None]:
     """One call at a time on this node."""
     RECORDS.mkdir(mode=0o700, parents=True, exist_ok=True)
     info = RECORDS.lstat()
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != 0 or info.st_mode & 0o022:
         raise Refused(f"{RECORDS} is not root's own directory")
-    with open(RECORDS / "lock", "w") as file:
-        end = time.monotonic() + LOCK_S
+    with open(RECORDS / name, "w") as file:
+        end = time.monotonic() + limit_s
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise Refused(f"another call has been at work for {LOCK_S:g} s") from None
+                    raise Refused(f"another call has been at work for {limit_s:g} s") from None
                 time.sleep(0.01)
         yield
 

@@ -1,33 +1,184 @@
-"""Verbs from the interface: asked of the daemon, waited for, and their outcome told in words.
+"""Verbs from the interface: the same requests as the command line's, and their outcome in words.
 
-The same requests as the command line's. The screen never waits: all of it runs in a worker.
+Everything runs in workers: the screen never waits for the daemon. A target is captured by its id
+when the key is pressed, and several are asked for one by one, so that one refusal stops no other.
 """
 
 from __future__ import annotations
 
+import asyncio
+import shlex
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.text import clean
-from wspilot.tui.screens.act import Target
+from wspilot.tui.live import LiveModel
 from wspilot.tui.source import Source
 
 DONE_S = 120.0  # beyond that it is told that it goes on
+AT_ONCE = 8
+Tell = Callable[[str, str], None]  # (words, level)
 
-Tell = Callable[[str, bool], None]  # (words, is it bad news)
+
+@dataclass(frozen=True)
+class Target:
+    """Whom a verb is for."""
+
+    id: str  # what is sent to the daemon: an id, or WORKSPACE/GROUP
+    kind: str  # workspace, group, VM
+    name: str
+    key: str = ""  # its line
+    states: frozenset[str] = frozenset()  # of its VMs
+
+    @property
+    def title(self) -> str:
+        """`workspace osg`."""
+        return f"{self.kind} {self.name}"
 
 
-async def act(source: Source, verb: str, target: Target, tell: Tell) -> None:
+@dataclass(frozen=True)
+class Verb:
+    """What can be asked for; `fits`: VM states in which it makes sense, empty: always."""
+
+    name: str
+    key: str
+    text: str
+    fits: frozenset[str] = frozenset()
+    of: str = ""  # "VM": one VM only; "workspace": workspaces only
+    goal: str = "done"  # what is waited for; empty: nothing
+
+
+def _states(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+VERBS: Mapping[str, Verb] = {
+    one.name: one
+    for one in (
+        Verb("pause", "p", "stand still, in memory", _states("running")),
+        Verb("resume", "r", "go on, from memory or from disk", _states("paused suspended")),
+        Verb("suspend", "s", "sleep on the node's disk", _states("running paused")),
+        Verb("stop", "o", "shut down; the disk stays", _states("running paused booting")),
+        Verb("start", "a", "boot again", _states("stopped")),
+        Verb("reboot", "b", "shut down and boot again", _states("running booting")),
+        Verb("extend", "x", "make the lease longer", of="workspace", goal=""),
+        Verb("console", "c", "its console, in this terminal", of="VM"),
+        Verb("ssh", "h", "log in, through its pilot", of="VM"),
+        Verb("save", "i", "keep its disk as a new image", of="VM"),
+        Verb("destroy", "d", "end it; asks first", goal="ended"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Order:
+    """A verb for its targets, with what else it needs (`by`, `image`)."""
+
+    verb: str
+    targets: tuple[Target, ...]
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def params(self, target: Target) -> dict[str, Any]:
+        """The request for one target, as the command line makes it."""
+        token = uuid.uuid4().hex
+        if self.verb == "extend":
+            return {"id": target.id, **self.extra, "token": token}
+        params: dict[str, Any] = {"ids": [target.id], **self.extra, "token": token}
+        return {**params, "abandon": False} if self.verb == "destroy" else params
+
+    def command(self) -> str:
+        """The same on the command line."""
+        names = [target.name for target in self.targets]
+        if self.verb == "extend":
+            by = self.extra.get("by", "30m")
+            return " && ".join(shlex.join(["wspilot", "extend", one, "--by", by]) for one in names)
+        words = ["wspilot", self.verb, *names]
+        if self.verb == "save":
+            words.append(self.extra.get("image", "IMAGE"))
+        return shlex.join([*words, "--yes"] if self.verb == "destroy" else words)
+
+
+def target_of(model: LiveModel, key: str | None) -> Target | None:
+    """What stands at a line; None where there is nothing that is not over."""
+    ws = model.workspace_of(key or "")
+    vms = [vm for vm in model.vms_of(key or "") if vm["state"] != "terminated"]
+    if key is None or ws is None or ws["state"] == "ended":
+        return None
+    states = frozenset(str(vm["state"]) for vm in vms)
+    if key.startswith("workspaces/"):
+        return Target(ws["id"], "workspace", ws["name"], key, states)
+    if not vms:
+        return None
+    if key.startswith("groups/"):
+        group = key.split("/", 2)[2]
+        return Target(f"{ws['id']}/{group}", "group", f"{ws['name']}/{group}", key, states)
+    return Target(vms[0]["id"], "VM", vms[0]["name"], key, states)
+
+
+def targets_of(model: LiveModel, keys: list[str]) -> tuple[Target, ...]:
+    """Those of several lines; what belongs to another one of them is left out."""
+    chosen = set(keys)
+    found: dict[str, Target] = {}
+    for key in keys:
+        ws = model.workspace_of(key)
+        above = {f"workspaces/{ws['id']}"} if ws else set()
+        if key.startswith("vms/") and ws:
+            above.add(f"groups/{ws['id']}/{(model.doc(key) or {}).get('group', '')}")
+        target = target_of(model, key)
+        if target is not None and not (above - {key}) & chosen:
+            found[target.id] = target
+    return tuple(found.values())
+
+
+def fitting(verb: Verb, targets: tuple[Target, ...]) -> str:
+    """Why a verb cannot be meant for these; empty when it can."""
+    if verb.of == "VM" and (len(targets) != 1 or targets[0].kind != "VM"):
+        return "for one VM"
+    if verb.of == "workspace" and any(one.kind != "workspace" for one in targets):
+        return "for workspaces"
+    if verb.fits and not any(one.states & verb.fits for one in targets):
+        return "none is " + " or ".join(sorted(verb.fits))
+    return ""
+
+
+async def carry_out(source: Source, order: Order, pending: dict[str, str], tell: Tell) -> None:
     """Ask, wait until it is done, and say how it went."""
-    what = f"{verb}: {target.title}"
-    try:
-        await source.call(verb, ids=[target.id], token=uuid.uuid4().hex)
-        tell(f"{what}: asked for", False)
-        await source.call("wait", id=target.id, timeout_s=DONE_S, **{"for": "done"})
-    except TimedOut:
-        tell(f"{what}: not done after {DONE_S:.0f} s; it goes on", True)
-    except WspilotError as error:
-        tell(f"{what}: {clean(f'{error.message} {error.hint}', 400)}", True)
+    one = order.targets[0].title if len(order.targets) == 1 else ""
+    what = f"{order.verb}: {one or f'{len(order.targets)} marked'}"
+    limit = asyncio.Semaphore(AT_ONCE)
+    tell(f"{what}: asked for", "info")
+    results = await asyncio.gather(
+        *(_one(source, order, target, pending, limit) for target in order.targets)
+    )
+    bad = [f"{target.name}: {said}" for target, said in zip(order.targets, results) if said]
+    if one:
+        tell(f"{what}: {results[0] or 'done'}", "error" if bad else "info")
+    elif bad:
+        good = len(results) - len(bad)
+        tell(f"{what}: {good} ok, {len(bad)} failed: {'; '.join(bad[:4])}", "error")
     else:
-        tell(f"{what}: done", False)
+        tell(f"{what}: all {len(results)} done", "info")
+
+
+async def _one(
+    source: Source, order: Order, target: Target, pending: dict[str, str], limit: asyncio.Semaphore
+) -> str:
+    """What went wrong with one target; empty when it is done."""
+    goal = VERBS[order.verb].goal
+    async with limit:
+        pending[target.key] = order.verb
+        try:
+            await source.call(order.verb, **order.params(target))
+            if goal:
+                pending.pop(target.key, None)  # from here on its own state says more
+                await source.call("wait", id=target.id, timeout_s=DONE_S, **{"for": goal})
+        except TimedOut:
+            return f"not done after {DONE_S:.0f} s; it goes on"
+        except WspilotError as error:
+            return clean(f"{error.message}. {error.hint}" if error.hint else error.message, 400)
+        finally:
+            pending.pop(target.key, None)
+    return ""

@@ -61,7 +61,7 @@ def workspace(id: str, name: str, groups: Iterable[GroupSpec], state: str, at: f
         **_record("workspaces", id, name, state, "ended" if state == "ended" else "active", at),
         "outcome": None, "created": rfc3339(at), "active_at": rfc3339(at) if up else None,
         "lease_s": lease_s, "ends": rfc3339(at + lease_s) if up else None, "vms": [], "slots": [],
-        "groups": [
+        "rounds": 0, "groups": [
             {"name": group, "type": kind, "count": count, "min": count, "image": "default",
              "nics": ["private"], "ready": "agent", "placement": "spread",
              "roles": {"provides": [], "requires": []}}
@@ -87,6 +87,8 @@ def vm(id: str, ws: Doc, group: str, kind: str, index: int, state: str, at: floa
         "nics": [{"network": "private", "mac": f"02:57:0a:4d:00:{octet:02x}",
                   "ip": f"10.77.0.{octet}"}],
         "seen": rfc3339(at) if behind else None, "seen_by": "3f2a91c0" if behind else "",
+        "doing": "", "refused": "", "context": "ok" if state == "running" else "", "held": True,
+        "said": "", "proof": None,
     }  # fmt: skip
 
 
@@ -102,7 +104,7 @@ def slot(id: str, ws: Doc, state: str, vms: Sequence[Doc], at: float, job: int) 
         "lrm": {"state": lrm[0], "raw": lrm[1], "reason": "", "at": rfc3339(at)},
         "spans": [span(name, seconds, at) for name, seconds in phases],
         "vms": [one["id"] for one in vms], "repair_of": "", "again": "", "tries": 1,
-        "cancel_tries": 0, "cancel_said": "",
+        "cancel_tries": 0, "cancel_said": "", "unknown_nodes": [], "proof": None, "idle_at": None,
     }  # fmt: skip
 
 
@@ -111,22 +113,3 @@ def event(id: str, kind: str, text: str, at: float, level: str = "info", **about
     return {"table": "events", "id": id, "name": id, "at": rfc3339(at), "level": level,
             "kind": kind, "text": text, "workspace": "", "slot": "", "vm": "", "node": "",
             "data": {}, **about}  # fmt: skip
-
-
-def plan(doc: Doc, lease_s: int) -> Doc:
-    """What a dry run answers."""
-    groups = groups_of(doc)
-    vms = sum(count for _, _, count in groups)
-    memory = max((TYPES.get(kind, TYPES["small"])[1] for _, kind, _ in groups), default=1024)
-    walltime = lease_s + WALLTIME_S - LEASE_S
-    one = {"nodes": vms, "ppn": 1, "memory_mib": memory + 512, "whole_node": True, "vms": vms}
-    return {"slots": [one], "lease_s": lease_s, "walltime_s": walltime, "walltime": [],
-            "node_hours": round(vms * walltime / 3600, 2)}  # fmt: skip
-
-
-def groups_of(doc: Doc) -> list[GroupSpec]:
-    """The groups of an ensemble file."""
-    return [
-        (str(one.get("name", "vm")), str(one.get("type", "small")), int(one.get("count", 1)))
-        for one in doc.get("group", [])
-    ]

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from wspilot.client import Update
-from wspilot.errors import Refused, UsageError
+from wspilot.errors import Refused
 from wspilot.messages import rfc3339
-from wspilot.text import check_name, parse_duration
-from wspilot.tui import canned
+from wspilot.text import parse_duration
+from wspilot.tui import canned, demosite
 from wspilot.tui.canned import LEASE_S, PHASES, RISE, Doc, GroupSpec
+from wspilot.tui.words import seconds_of
 
 STEP_S = 0.7
 SWEEP_S, SWEEP_UP_S, POLL_S = 9.0, 14.0, 15.0
@@ -30,6 +32,7 @@ class DemoSource:
     """Some workspaces in every state, and time that passes."""
 
     place = "demo"
+    home: Path | None = None
 
     def __init__(self, step_s: float = STEP_S) -> None:
         self._step_s, self._now = step_s, time.time()
@@ -56,24 +59,43 @@ class DemoSource:
             return self._destroy(params["ids"])
         if method in _ACTS:
             return self._act(method, params["ids"])
-        if method == "wait":
+        if method == "extend":
+            return self._extend(params)
+        if method == "logs":
+            return demosite.logs(self._items, params["id"])
+        if method in ("wait", "save"):
             return {}
+        if method in demosite.ANSWERS:
+            return dict(demosite.ANSWERS[method]())
         raise Refused(f"the demo does not know {method}")
 
     # -- requests
 
     def _deploy(self, params: Doc) -> Doc:
-        doc = params["ensemble"]
-        head = doc.get("workspace", {})
-        lease_s = parse_duration(head.get("duration", "2h"), "workspace.duration")
-        name = check_name(head.get("name", "new"), "workspace.name")
-        if not doc.get("group"):
-            raise UsageError("the ensemble has no groups", "add at least one [[group]]")
-        if params.get("dry_run"):
-            return {"plan": canned.plan(doc, lease_s)}
-        ws = self._lease(name, canned.groups_of(doc), "pending", 0, lease_s)
+        request = demosite.check(params["ensemble"])
+        names = {one["name"] for one in self._items.values()
+                 if one["table"] == "workspaces" and one["state"] != "ended"}  # fmt: skip
+        if request.name in names:
+            raise Refused(f"a workspace named {request.name!r} is there already", "choose another")
+        if params.get("dry_run") or params.get("show_script"):
+            plan = demosite.plan(request)
+            return {"plan": plan, "script": demosite.script(plan)}
+        groups = [(one.name, one.type, one.count) for one in request.groups]
+        ws = self._lease(request.name or "new", groups, "pending", 0, request.duration_s)
         self._out.put_nowait((self._of(ws["id"]), []))
         return {"workspace": ws}
+
+    def _extend(self, params: Doc) -> Doc:
+        ws = self._items.get(f"workspaces/{params['id']}")
+        by_s = parse_duration(params["by"], "by")
+        if ws is None or not ws["ends"]:
+            raise Refused("only an active lease is extended")
+        if by_s > demosite.MOST_EXTENSION_S:
+            raise Refused(f"{ws['name']} cannot last {params['by']} longer: its jobs' walltime "
+                          "allows 1h more", "wspilot extend by 1h")  # fmt: skip
+        ws.update(ends=rfc3339(seconds_of(ws["ends"]) + by_s), lease_s=ws["lease_s"] + by_s)
+        self._out.put_nowait(([ws, self._event("workspace", f"{ws['name']} extended", ws)], []))
+        return {"workspaces": [ws]}
 
     def _act(self, verb: str, ids: list[str]) -> Doc:
         """The VMs that are meant do at once as they are told."""
@@ -233,9 +255,14 @@ class DemoSource:
                                "degraded", 2000))  # fmt: skip
         self._hold(self._lease("night-run", [("vm", "large", 4)], "pending", 900))
         self._lease("mpi-2026", [("rank", "large", 8)], "provisioning", 40)
-        for name in {vm["node"] for vm in self._items.values() if vm["table"] == "vms"} - {""}:
-            if f"nodes/{name}" not in self._items:
-                self._put(canned.node(name, "in use", self._now - 2000))
+        for vm in [one for one in self._items.values() if one["table"] == "vms" and one["node"]]:
+            if f"nodes/{vm['node']}" not in self._items and vm["state"] != "terminated":
+                at = self._now - self._serial % 29
+                made = canned.node(vm["node"], "in use", at, [vm["slot"]])
+                made.update(taken_mib=vm["memory_mib"] + 640, since=vm["since"])
+                self._put(made)
+        for name in ("node46", "node47", "node48"):
+            self._put(canned.node(name, "clean", self._now - 5400))
 
     def _history(self) -> None:
         lost = self._lease("paper-fig2", [("vm", "small", 2)], "ended", 9000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import locale
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 # state -> (glyph, ASCII glyph, name of a theme colour)
@@ -38,14 +38,12 @@ _STATES: Mapping[str, tuple[str, str, str]] = {
     "preempted": ("✖", "x", "error"),
     "dirty": ("✖", "x", "error"),
     "repairing": ("◑", "o", "warning"),
+    "info": (" ", " ", "foreground"),
+    "warning": ("▲", "!", "warning"),
+    "error": ("✖", "x", "error"),
     "terminated": ("·", ".", "secondary"),
     "released": ("·", ".", "secondary"),
     "ended": ("·", ".", "secondary"),
-}
-LEVELS: Mapping[str, tuple[str, str]] = {
-    "info": (" ", " "),
-    "warning": ("▲", "!"),
-    "error": ("✖", "x"),
 }
 
 
@@ -68,12 +66,54 @@ def colour(state: str) -> str:
 
 def level(name: str) -> str:
     """The sign of an event's level."""
-    return LEVELS.get(name, (" ", " "))[1 if ascii_only() else 0]
+    return glyph(name) if name in ("warning", "error") else " "
 
 
 def tree_marks() -> tuple[str, str]:
     """(open, folded)."""
     return ("v", ">") if ascii_only() else ("▾", "▸")
+
+
+def sort_mark(down: bool) -> str:
+    """The direction of a sorted column."""
+    return ("v" if down else "^") if ascii_only() else ("▾" if down else "▴")
+
+
+def mark() -> str:
+    """A marked line."""
+    return "+" if ascii_only() else "▌"
+
+
+def gauge(share: float | None, size: int) -> str:
+    """A bar of `size` cells that is full at 1; nothing for None."""
+    if share is None or size < 1:
+        return ""
+    full, empty = ("=", "-") if ascii_only() else ("━", "╌")
+    done = min(size, max(0, int(share * size + 1e-9)))
+    return full * done + empty * (size - done)
+
+
+SPARKS = "▁▂▃▄▅▆▇█"
+
+
+def spark(values: Iterable[float]) -> str:
+    """Values as a line of small bars; nothing where the terminal has none."""
+    numbers = list(values)
+    if not numbers or ascii_only():
+        return ""
+    top = max(numbers) or 1.0
+    return "".join(SPARKS[min(7, int(value / top * 7.999))] for value in numbers)
+
+
+# kind of a bar of the timeline -> (glyph, ASCII glyph)
+_CHART = {"wait": ("░", "."), "phase": ("▓", "+"), "up": ("█", "="), "odd": ("▒", "%"),
+          "ahead": ("┈", "-"), "end": ("▐", "]"), "lost": ("✖", "X"), "over": ("▌", "|"),
+          "now": ("│", ":")}  # fmt: skip
+
+
+def chart(kind: str) -> str:
+    """What a kind of bar is drawn with: told apart without colours, too."""
+    return _CHART[kind][1 if ascii_only() else 0]
 
 
 def bar(number: int) -> str:
@@ -83,4 +123,7 @@ def bar(number: int) -> str:
 
 def style(colour: str) -> str:
     """A theme's colour as rich knows it; Textual's own words (`ansi_blue`, `auto`) have none."""
+    if colour.startswith("ansi_"):
+        name = colour.removeprefix("ansi_")
+        return "" if name == "default" else name
     return colour if colour.startswith("#") and len(colour) == 7 else ""

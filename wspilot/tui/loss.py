@@ -1,47 +1,45 @@
-"""What an act on the selection would concern, and what destroying it would lose: in words."""
+"""What destroying would lose, in words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wspilot.tui.live import LiveModel, left_of, plural
+from wspilot.tui.acting import Target
+from wspilot.tui.live import LiveModel
+from wspilot.tui.words import left_of, plural
+
+BUTTON_IS_ENOUGH = 4  # VMs; for more, and for every workspace, something is typed
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A workspace, a group or a VM, captured when the key was pressed."""
+    """Said before it is done."""
 
-    target: str  # what is sent to the daemon: an id, or WORKSPACE/GROUP
-    kind: str  # workspace, group, VM
-    name: str
+    title: str
     lines: tuple[str, ...]
-    type_name: str = ""  # this must be typed; empty: a button is enough
-
-    @property
-    def title(self) -> str:
-        """What would be done."""
-        return f"Destroy the {self.kind} {self.name}"
+    typed: str = ""  # this must be typed; empty: a button is enough
 
 
-def loss_of(model: LiveModel, key: str | None, now: float) -> Loss | None:
-    """What stands at `key`; None where there is nothing that is not over. `now`: since 1970."""
-    ws = model.workspace_of(key or "")
-    vms = [vm for vm in model.vms_of(key or "") if vm["state"] != "terminated"]
-    if key is None or ws is None or ws["state"] == "ended":
-        return None
-    if not vms and not key.startswith("workspaces/"):
-        return None
-    left, _ = left_of(ws, now)
-    names = ", ".join(f"{vm['group']}/{vm['index']}" for vm in vms[:8])
-    names += ", ..." if len(vms) > 8 else ""
-    lines = (
-        f"{plural(len(vms), 'VM')}: {names}" if vms else "It has no VMs.",
-        "What is on their disks is lost; their nodes go back to jobs.",
-        f"Of the lease {left} are left." if left else f"It is {ws['state']}.",
-    )
-    if key.startswith("workspaces/"):
-        return Loss(ws["id"], "workspace", ws["name"], lines, ws["name"])
-    if key.startswith("groups/"):
-        group = key.split("/", 2)[2]
-        return Loss(f"{ws['id']}/{group}", "group", f"{ws['name']}/{group}", lines)
-    return Loss(vms[0]["id"], "VM", vms[0]["name"], lines)
+def loss_of(model: LiveModel, targets: tuple[Target, ...], now: float) -> Loss:
+    """What is lost with these. `now`: seconds since 1970."""
+    vms = [vm for one in targets for vm in model.vms_of(one.key) if vm["state"] != "terminated"]
+    names = ", ".join(vm["name"] for vm in vms[:6])
+    names += f", and {len(vms) - 6} more" if len(vms) > 6 else ""
+    lines = [f"{plural(len(vms), 'VM')}: {names}" if vms else "It has no VMs.",
+             "What is on their disks is lost; their nodes go back to jobs. "
+             "It cannot be taken back."]  # fmt: skip
+    spaces = [one for one in targets if one.kind == "workspace"]
+    for key in dict.fromkeys(one.key for one in targets[:5]):
+        ws = model.workspace_of(key)
+        if ws is not None:
+            left, _ = left_of(ws, now)
+            state = f"of its lease {left} are left" if left else f"it is {ws['state']}"
+            lines.append(f"{ws['name']}: {state}")
+    lines = list(dict.fromkeys(lines))
+    if len(targets) == 1:
+        target = targets[0]
+        typed = target.name if spaces or len(vms) > BUTTON_IS_ENOUGH else ""
+        return Loss(f"Destroy the {target.title}", tuple(lines), typed)
+    what = f"{plural(len(targets), 'marked line')}"
+    typed = f"destroy {len(targets)}" if spaces or len(vms) > BUTTON_IS_ENOUGH else ""
+    return Loss(f"Destroy {what}", tuple(lines), typed)

@@ -10,6 +10,7 @@ from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 from wspilot.text import clean
+from wspilot.tui.habits import config_dir
 
 COLOURS = (
     "primary",
@@ -31,6 +32,17 @@ def folder() -> Path:
     package = Path(__file__).resolve().parents[1]
     packed = package / "_data" / "themes"
     return packed if packed.is_dir() else package.parent / "themes"
+
+
+def load_all() -> tuple[list[Theme], list[str]]:
+    """Ours and the user's (`themes/` beside tui.toml), which may replace ours by name."""
+    ours, faults = load()
+    theirs, more = load(config_dir() / "themes")
+    names = {one.name for one in theirs}
+    every = [one for one in ours if one.name not in names] + theirs
+    first = ("night", "day")  # the next theme after the dark one is a bright one
+    every.sort(key=lambda one: (*(one.name != name for name in first), one.name))
+    return every, faults + more
 
 
 def load(place: Path | None = None) -> tuple[list[Theme], list[str]]:

@@ -151,10 +151,10 @@ class Yard:
         assert "error" not in await one.ask(do="console", vm=vm)
         return one
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
-        self.live.close()
+        await self.live.close()
 
 
 @asynccontextmanager
@@ -164,5 +164,5 @@ async def yard() -> AsyncIterator[Yard]:
     try:
         yield one
     finally:
-        one.close()
+        await one.close()
         await asyncio.sleep(0)

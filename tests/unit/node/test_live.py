@@ -155,7 +155,7 @@ async def test_the_pilots_end_is_told() -> None:
     async with yard() as place:
         place.host.add("v1")
         one = await place.console("v1")
-        place.live.close()
+        await place.live.close()
         assert await one.rest() == [(channel.OVER, b"the pilot ends")]
         with pytest.raises(ConnectionRefusedError):
             await place.stranger()

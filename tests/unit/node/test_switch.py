@@ -63,7 +63,7 @@ Pair = tuple[Side, Side]
 
 
 def _switches() -> bytes:
-    argv = ["pgrep", "-f", "wspilot-switch slot=ssssssss"]
+    argv = ["pgrep", "-P", str(os.getpid()), "-f", "wspilot-switch slot=ssssssss"]
     return subprocess.run(argv, capture_output=True).stdout
 
 

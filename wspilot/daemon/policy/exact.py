@@ -52,7 +52,7 @@ def plan(
 
 def overhead_mib(vmm: str, memory_mib: int) -> int:
     """MiB that a VM needs on its node beside its guest's memory (measured: docs/decisions.md)."""
-    return {"qemu": 128 + memory_mib // 16, "xen": 16}.get(vmm, 0)
+    return {"qemu": 128 + memory_mib // 16, "xen": 16 + memory_mib // 128}.get(vmm, 0)
 
 
 def jobs_of(site: Site, grace_s: Callable[[int], float]) -> str:

@@ -7,7 +7,7 @@ and node, never by anything on the spool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Optional
 
 from wspilot.errors import Refused, UsageError
@@ -67,6 +67,13 @@ def covers(scope: Scope, slot: str, job: str) -> bool:
     if scope.slot:
         return slot == scope.slot
     return not scope.job or same_job(scope.job, job)
+
+
+def covers_slot(scope: Scope, slot: str, found: Collection[str]) -> bool:
+    """The same where only the slot is known: with a job, `found` are the slots of its journals."""
+    if scope.slot or scope.job:
+        return slot == scope.slot or slot in found
+    return True
 
 
 def wait_s(scope: Scope, header: Mapping[str, Any]) -> float:

@@ -23,6 +23,7 @@ from wspilot.node.live.visit import Visit, open_visit
 from wspilot.text import clean
 
 PROVE_S = 3.0
+WORDS_S = 0.3
 MOST_STRANGERS = 32
 ROUND, REST_S = 8, 0.02  # so many are let in at once, and then nobody for a while: 400 a second
 BACKLOG = 64
@@ -59,14 +60,18 @@ class Live:
             self._listener.listen(BACKLOG)
             self._arm()
 
-    def close(self) -> None:
-        """Nobody is served any more."""
+    async def close(self) -> None:
+        """Nobody is served any more. What has ended with its VM may say so first: `WORDS_S`."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
-        for task in (*self._strangers, *self._visits):
+        if self._visits:
+            await asyncio.wait(self._visits, timeout=WORDS_S)
+        going = [*self._strangers, *self._visits]
+        for task in going:
             task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
 
     # -- strangers
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 from wspilot.errors import UsageError
-from wspilot.node.vmm import stale
+from wspilot.node.vmm import stale, xenstale
 
 if TYPE_CHECKING:
     from wspilot.node.vmm.base import Vmm
@@ -23,7 +23,11 @@ def open_vmm(name: str, options: Mapping[str, Any]) -> Vmm:
         from wspilot.node.vmm.qemu import Qemu
 
         return Qemu(sandbox=bool(options.get("sandbox", True)))
-    raise UsageError(f"this node code has no VMM {name!r}", "qemu or sim")
+    if name == "xen":
+        from wspilot.node.vmm.xen import Xen
+
+        return Xen(options)
+    raise UsageError(f"this node code has no VMM {name!r}", "qemu, xen or sim")
 
 
 def end_all(entries: Sequence[Mapping[str, Any]]) -> list[bool]:
@@ -33,8 +37,11 @@ def end_all(entries: Sequence[Mapping[str, Any]]) -> list[bool]:
     sense is not gone.
     """
     known = [_identity(entry) for entry in entries]
-    gone = iter(stale.end_all([one for one in known if one is not None]))
-    return [one is not None and next(gone) for one in known]
+    xen = [entry.get("vmm") == "xen" for entry in entries]
+    guests = [one for one, is_xen in zip(known, xen) if one is not None and is_xen]
+    processes = [one for one, is_xen in zip(known, xen) if one is not None and not is_xen]
+    gone = {True: iter(xenstale.end_all(guests)), False: iter(stale.end_all(processes))}
+    return [one is not None and next(gone[is_xen]) for one, is_xen in zip(known, xen)]
 
 
 def _identity(entry: Mapping[str, Any]) -> Optional[Mapping[str, Any]]:

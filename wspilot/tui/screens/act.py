@@ -1,78 +1,70 @@
-"""What can be asked of living VMs: one list, a letter each, for what stands under the cursor.
+"""What can be asked of the selection: one list, a letter each. With shift the letter copies the
+command instead.
 
 Nothing here loses anything (destroying asks in `confirm.py`): one choice is enough.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
 
 from rich.text import Text
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-
-@dataclass(frozen=True)
-class Target:
-    """Whom a verb is for, captured when the key was pressed."""
-
-    id: str  # what is sent to the daemon: an id, or WORKSPACE/GROUP
-    title: str
+from wspilot.tui.acting import VERBS, Order, Target, Verb, fitting
+from wspilot.tui.screens.dialog import Dialog
 
 
-VERBS = {
-    "pause": ("p", "stand still, in memory"),
-    "resume": ("r", "go on, from memory or from disk"),
-    "suspend": ("s", "sleep on the node's disk"),
-    "stop": ("o", "shut down; the disk stays"),
-    "start": ("a", "boot again"),
-    "reboot": ("b", "shut down and boot again"),
-}
+class Act(Dialog[str]):
+    """The verb that was chosen, or `copy VERB`; empty for none."""
 
-
-class Act(ModalScreen[str]):
-    """The verb that was chosen; empty for none."""
-
-    DEFAULT_CSS = """
-    Act { align: center middle; background: $background 60%; }
-    Act > Vertical { width: 54; max-width: 95%; height: auto; max-height: 95%;
-                     background: $panel; border: round $primary; padding: 1 2; }
-    Act Static { height: auto; width: 1fr; margin-bottom: 1; }
-    Act OptionList { height: auto; max-height: 10; border: none; padding: 0; }
-    Act OptionList:focus { border: none; }
-    """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss('')", "Cancel", id="act.cancel"),
-        *(Binding(key, f"dismiss('{verb}')", verb, show=False, id=f"act.{verb}")
-          for verb, (key, _) in VERBS.items()),
-    ]  # fmt: skip
-
-    def __init__(self, target: Target) -> None:
+    def __init__(self, targets: Sequence[Target]) -> None:
         super().__init__()
-        self._target = target
+        self._targets = tuple(targets)
 
     def compose(self) -> ComposeResult:
+        if len(self._targets) == 1:
+            title = self._targets[0].title
+        else:
+            names = ", ".join(one.name for one in self._targets[:5])
+            more = ", ..." if len(self._targets) > 5 else ""
+            title = f"{len(self._targets)} marked: {names}{more}"
         with Vertical():
-            yield Static(Text(self._target.title, style="bold"))
-            yield OptionList(
-                *(
-                    Option(
-                        Text.assemble((f" {key} ", "bold"), f"{verb:8} ", (text, "dim")), id=verb
-                    )
-                    for verb, (key, text) in VERBS.items()
-                )
-            )
+            yield Static(title, classes="title", markup=False)
+            yield OptionList(*(self._option(one) for one in VERBS.values()))
+            yield Static("", id="command", classes="hint", markup=False)
+            yield Static("shift and its letter: copy this command", classes="hint", markup=False)
+
+    def _option(self, verb: Verb) -> Option:
+        why = fitting(verb, self._targets)
+        style = "dim" if why else ""
+        text = Text.assemble((f" {verb.key} ", "bold"), (f"{verb.name:8} ", style),
+                             (f"({why})" if why else verb.text, "dim"))  # fmt: skip
+        return Option(text, id=verb.name, disabled=bool(why))
+
+    @on(OptionList.OptionHighlighted)
+    def _shown(self, event: OptionList.OptionHighlighted) -> None:
+        if event.option_id:
+            command = Order(event.option_id, self._targets).command()
+            self.query_one("#command", Static).update(f"$ {command[:400]}")
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
         self.dismiss(event.option_id or "")
 
+    def on_key(self, event: events.Key) -> None:
+        """A letter is a verb; a capital one copies it."""
+        letter = event.character or ""
+        for verb in VERBS.values():
+            if letter.lower() == verb.key and not fitting(verb, self._targets):
+                event.stop()
+                self.dismiss(verb.name if letter == verb.key else f"copy {verb.name}")
+                return
 
-def _line(verb: str, key: str, text: str) -> Text:
-    return Text.assemble((f" {key} ", "bold"), f"{verb:8} ", (text, "dim"))
+    def action_cancel(self) -> None:
+        """Nothing."""
+        self.dismiss("")

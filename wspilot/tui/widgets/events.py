@@ -15,8 +15,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui import look
-from wspilot.tui.live import clock, told
-from wspilot.tui.widgets.treetable import fit
+from wspilot.tui.widgets.columns import fit
+from wspilot.tui.widgets.paints import Paints
+from wspilot.tui.words import clock, told
 
 Doc = dict[str, Any]
 KIND = 10
@@ -28,15 +29,12 @@ class Events(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     Events { height: 1fr; background: $surface; overflow-x: hidden;
              scrollbar-size-vertical: 1; scrollbar-background: $surface; }
-    Events > .dim { color: $secondary; }
-    Events > .warning { color: $warning; }
-    Events > .error { color: $error; }
     """
-    COMPONENT_CLASSES = {"dim", "warning", "error"}
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._events: Sequence[Doc] = ()
+        self._paints = Paints(self)
 
     def show(self, events: Sequence[Doc]) -> None:
         """The stream, oldest first. Costs nothing when its last event is already there."""
@@ -70,7 +68,7 @@ class Events(ScrollView, can_focus=True):
         return self._strip(parts, width)
 
     def _style(self, name: str) -> Style:
-        return self.get_component_rich_style(name, partial=True) if name else Style()
+        return self._paints.style(name)
 
     def _strip(self, parts: list[tuple[str, Style]], width: int) -> Strip:
         base = self.rich_style

@@ -1,17 +1,16 @@
-"""The live tree-table, on Textual's line API: only visible lines are made and painted.
+"""The live table of every view, on Textual's line API: only visible lines are made and painted.
 
-The cursor belongs to a key, not to a line number: rows may come and go above it, and it stays on
-the same object and in the same place of the screen. (DataTable's cursor is positional and its cells
-cost 57 times more, LIBS 2.2.) A line is painted again only when its `Row` has changed.
+The cursor and the marks belong to keys, not to line numbers: rows may come and go above, and they
+stay on the same objects and in the same place of the screen. (DataTable's cursor is positional and
+its cells cost 57 times more, LIBS 2.2.) A line is painted again only when its `Row` has changed.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
-from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -22,43 +21,17 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui import look
-from wspilot.tui.live import Row
+from wspilot.tui.rows import Row
+from wspilot.tui.widgets.columns import Column, aligned, fit, layout
+from wspilot.tui.widgets.paints import Paints
 
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its title, its width, and from which table width on it is shown."""
-
-    field: str
-    title: str
-    width: int
-    shown_from: int = 0
-    right: bool = False
-
-
-COLUMNS = (
-    Column("name", "NAME", 19),  # grows to 40 with the table
-    Column("state", "STATE", 15),
-    Column("node", "NODE", 13, 60),
-    Column("address", "ADDRESS", 15, 98),
-    Column("age", "SINCE", 6, 86, right=True),
-    Column("left", "LEFT", 6, 50, right=True),
-    Column("why", "  WHY", 0, 70),  # takes what is left
-)
-
-
-def layout(width: int) -> list[tuple[Column, int]]:
-    """The columns of a table this wide and their widths; with the gaps exactly the width."""
-    shown = [column for column in COLUMNS if width >= column.shown_from]
-    spare = max(0, width - 1 - sum(column.width + 1 for column in shown))
-    rest = any(not one.width for one in shown)
-    name = min(21, max(0, spare - 24) // 2) if rest else spare
-    grown = {"name": name, "why": spare - name}
-    return [(one, one.width + grown.get(one.field, 0)) for one in shown]
+FLASH_S = 1.0  # for so long a changed state stands out
+Parts = list[tuple[str, str]]  # texts, and the names of their styles
+Painter = Callable[[Row | None, int], Parts]  # a cell of its own; None: the column's head
 
 
 class TreeTable(ScrollView, can_focus=True):
-    """Rows by key. `show` gives it the order, `row` makes a line when it is drawn."""
+    """Rows by key. `set_out` gives it columns, `show` the order, `row` makes a line."""
 
     DEFAULT_CSS = """
     TreeTable { height: 1fr; background: $background; overflow-x: hidden;
@@ -67,56 +40,60 @@ class TreeTable(ScrollView, can_focus=True):
     TreeTable:focus > .cursor { background: $primary-muted; }
     TreeTable > .head { background: $surface; color: $secondary; }
     TreeTable > .top { background: $surface; text-style: bold; }
-    TreeTable > .dim { color: $secondary; }
-    TreeTable > .warn { color: $warning; }
-    TreeTable > .success { color: $success; }
-    TreeTable > .warning { color: $warning; }
-    TreeTable > .error { color: $error; }
-    TreeTable > .primary { color: $primary; }
-    TreeTable > .secondary { color: $secondary; }
     """
-    COMPONENT_CLASSES = {
-        "cursor",
-        "head",
-        "top",
-        "dim",
-        "warn",
-        "success",
-        "warning",
-        "error",
-        "primary",
-        "secondary",
-    }
+    COMPONENT_CLASSES = {"cursor", "head", "top"}
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False, id="tree.up"),
-        Binding("down,j", "move(1)", "Down", show=False, id="tree.down"),
-        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False, id="tree.pageup"),
-        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, id="tree.pagedown"),
-        Binding("home,g", "move(-1000000)", "Top", show=False, id="tree.top"),
-        Binding("end,G", "move(1000000)", "Bottom", show=False, id="tree.bottom"),
+        Binding("up,k", "move(-1)", "Up", show=False, id="table.up"),
+        Binding("down,j", "move(1)", "Down", show=False, id="table.down"),
+        Binding("pageup,ctrl+u", "page(-1)", "Page up", show=False, id="table.pageup"),
+        Binding("pagedown,ctrl+d", "page(1)", "Page down", show=False, id="table.pagedown"),
+        Binding("home,g", "move(-10000000)", "Top", show=False, id="table.top"),
+        Binding("end,G", "move(10000000)", "Bottom", show=False, id="table.bottom"),
     ]
 
     class Moved(Message):
-        """The cursor stands on another object."""
+        """The cursor is on another key."""
 
     class Opened(Message):
-        """A line was clicked twice, or its fold mark once."""
+        """A line was clicked twice; `fold`: on its mark, or once on the mark."""
 
         def __init__(self, fold: bool) -> None:
             super().__init__()
             self.fold = fold
 
+    class Headed(Message):
+        """The head of a column was clicked."""
+
+        def __init__(self, field: str) -> None:
+            super().__init__()
+            self.field = field
+
     def __init__(self, row: Callable[[str], Row], empty: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._row, self.empty = row, empty
+        self._row, self.empty, self._paints = row, empty, Paints(self)
         self._wanted: str | None = None
         self._keys: Sequence[str] = ()
         self._places: dict[str, int] = {}
         self._drawn: dict[int, Row] = {}  # screen line -> what was painted there
+        self._flashing: dict[str, float] = {}
+        self._columns: Sequence[Column] = ()
+        self._hidden: frozenset[str] = frozenset()
+        self._painters: dict[str, Painter] = {}
+        self._sorted = ""
         self.cursor_key: str | None = None
-        self.stale = False
+        self.marks: dict[str, None] = {}
+        self.stale, self.follow, self.calm = False, False, False
 
     # -- content
+
+    def set_out(self, columns: Sequence[Column], hidden: frozenset[str], sorted_by: str) -> None:
+        """The columns, those that are not wanted, and the sorted one behind a + or -."""
+        self._columns, self._hidden, self._sorted = columns, hidden, sorted_by
+        self.refresh()
+
+    def paint_with(self, field: str, painter: Painter) -> None:
+        """A column whose cells are drawn by somebody else."""
+        self._painters[field] = painter
 
     def show(self, keys: Sequence[str]) -> None:
         """The order of the lines. The same list again means: paint what has changed."""
@@ -124,6 +101,7 @@ class TreeTable(ScrollView, can_focus=True):
             self.touch()
             return
         old = self._places.get(self.cursor_key or "", 0)
+        at_end = self.follow and (not self._keys or old == len(self._keys) - 1)
         self._keys = keys
         self._places = {key: n for n, key in enumerate(keys)}
         self.virtual_size = Size(self.size.width, len(keys) + 1)
@@ -131,6 +109,8 @@ class TreeTable(ScrollView, can_focus=True):
         if self._wanted in self._places:
             self._set_cursor(self._wanted)
             self._wanted = None
+        elif at_end and keys:
+            self._set_cursor(keys[-1])
         elif self.cursor_key not in self._places:
             self._set_cursor(keys[min(old, len(keys) - 1)] if keys else None)
         elif by := self._places[self.cursor_key] - old:
@@ -139,11 +119,17 @@ class TreeTable(ScrollView, can_focus=True):
 
     def touch(self) -> None:
         """Paint the visible lines that are no longer what was painted."""
-        top = self.scroll_offset.y
+        top, now = self.scroll_offset.y, time.monotonic()
+        for key in [key for key, until in self._flashing.items() if until < now]:
+            del self._flashing[key]
+            self._refresh_key(key)
         for line, row in list(self._drawn.items()):
             index = line + top - 1
-            if index < len(self._keys) and self._row(self._keys[index]) != row:
-                self.refresh(Region(0, line, self.size.width, 1))
+            if index >= len(self._keys) or (new := self._row(self._keys[index])) == row:
+                continue
+            if new.key == row.key and new.state != row.state and not self.calm:
+                self._flashing[new.key] = now + FLASH_S
+            self.refresh(Region(0, line, self.size.width, 1))
 
     def select(self, key: str) -> None:
         """Put the cursor on a key, as soon as it is there."""
@@ -153,8 +139,29 @@ class TreeTable(ScrollView, can_focus=True):
             self._wanted = key
 
     @property
-    def is_empty(self) -> bool:
-        return not self._keys
+    def keys(self) -> Sequence[str]:
+        """The lines that are shown."""
+        return self._keys
+
+    # -- marks
+
+    def mark(self, keys: Sequence[str], marked: bool | None = None) -> None:
+        """Mark, unmark, or turn over."""
+        for key in keys:
+            if (key in self.marks) if marked is None else not marked:
+                self.marks.pop(key, None)
+            else:
+                self.marks[key] = None
+            self._refresh_key(key)
+
+    def span_from_mark(self) -> list[str]:
+        """The lines from the nearest mark to the cursor."""
+        at = self._places.get(self.cursor_key or "", 0)
+        others = [self._places[key] for key in self.marks if key in self._places]
+        if not others:
+            return [self.cursor_key] if self.cursor_key else []
+        near = min(others, key=lambda one: abs(one - at))
+        return list(self._keys[min(near, at) : max(near, at) + 1])
 
     # -- the cursor
 
@@ -169,31 +176,45 @@ class TreeTable(ScrollView, can_focus=True):
         self.action_move(by * max(1, self.size.height - 2))
 
     def on_click(self, event: Click) -> None:
+        if event.y == 0:
+            self._head_clicked(event.x)
+            return
         line = event.y + self.scroll_offset.y - 1
-        if event.y > 0 and line < len(self._keys):
+        if line < len(self._keys):
             self._set_cursor(self._keys[line])
             row = self._row(self._keys[line])
             mark = row.folded is not None and event.x <= 2 * row.depth + 2
             if mark or event.chain == 2:
                 self.post_message(self.Opened(mark))
 
+    def _head_clicked(self, x: int) -> None:
+        edge = 1
+        for column, size in layout(self._columns, self.size.width, self._hidden):
+            edge += size + 1
+            if x < edge:
+                self.post_message(self.Headed(column.field))
+                return
+
     def _set_cursor(self, key: str | None) -> None:
         old, self.cursor_key = self.cursor_key, key
         for one in (old, key):
-            if one in self._places:
-                line = self._places[one] + 1 - self.scroll_offset.y
-                self.refresh(Region(0, line, self.size.width, 1))
+            self._refresh_key(one)
         if key is not None:
             self.scroll_to_region(Region(0, self._places[key], 1, 2), animate=False, force=True)
         if old != key:
             self.post_message(self.Moved())
+
+    def _refresh_key(self, key: str | None) -> None:
+        if key in self._places:
+            line = self._places[key] + 1 - self.scroll_offset.y
+            self.refresh(Region(0, line, self.size.width, 1))
 
     # -- painting
 
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         if y == 0:
-            return self._strip([(self._head(width), self._style("head"))], width, "head")
+            return self._strip([(" ", Style()), *self._head(width)], width, "head")
         index = y + self.scroll_offset.y - 1
         if index >= len(self._keys):
             self._drawn.pop(y, None)
@@ -203,61 +224,69 @@ class TreeTable(ScrollView, can_focus=True):
         row = self._drawn[y] = self._row(key)
         return self._line(row, key == self.cursor_key, width)
 
-    def _head(self, width: int) -> str:
-        return " " + "".join(
-            aligned(column, column.title, size) + " " for column, size in layout(width)
-        )
+    def _head(self, width: int) -> list[tuple[str, Style]]:
+        parts: list[tuple[str, Style]] = []
+        for column, size in layout(self._columns, width, self._hidden):
+            if column.field in self._painters:
+                parts += self._painted(column.field, None, size)
+                continue
+            title = column.title
+            if self._sorted[1:] == column.field:
+                title = f"{title} {look.sort_mark(self._sorted[0] == '-')}"
+            parts.append((aligned(column, title, size) + " ", self._style("head")))
+        return parts
 
     def _line(self, row: Row, cursor: bool, width: int) -> Strip:
-        place = "cursor" if cursor else "top" if row.depth == 0 else ""
+        place = "cursor" if cursor else "top" if row.depth == 0 and row.folded is not None else ""
         ground = self._style(place) if place else Style()
-        parts = [(" ", ground)]
-        for column, size in layout(width):
-            text, style = self._cell(row, column.field)
+        marked = row.key in self.marks
+        parts = [(look.mark() if marked else " ", ground + self._style("marked"))]
+        for column, size in layout(self._columns, width, self._hidden):
+            if column.field in self._painters:
+                painted = self._painted(column.field, row, size)
+                parts += [(text, style + ground) for text, style in painted]
+                continue
+            text, style = self._cell(row, column.field, size)
             if self.stale:
                 style = self._style("dim")
+            elif marked and column.field == "name":
+                style += self._style("marked")
             parts.append((aligned(column, text, size) + " ", style + ground))
         return self._strip(parts, width, place)
 
-    def _cell(self, row: Row, field: str) -> tuple[str, Style]:
+    def _painted(self, field: str, row: Row | None, size: int) -> list[tuple[str, Style]]:
+        return [(text, self._style(style)) for text, style in self._painters[field](row, size)]
+
+    def _cell(self, row: Row, field: str, size: int) -> tuple[str, Style]:
         if field == "name":
             open_, folded = look.tree_marks()
             mark = "  " if row.folded is None else f"{folded if row.folded else open_} "
-            bold = Style(bold=row.depth == 0)
-            return "  " * row.depth + mark + row.name, bold
+            indent = "  " * row.depth + mark if row.folded is not None or row.depth > 1 else (
+                "    " if row.key.startswith("slots/") else "")  # fmt: skip
+            return indent + row.name, Style(bold=row.depth == 0)
         if field == "state":
-            return f"{look.glyph(row.state)} {row.state}", self._style(look.colour(row.state))
-        if field == "age":
-            return row.age, self._style("dim")
+            style = self._style(look.colour(row.state))
+            if row.key in self._flashing:
+                style += self._style("flash")
+            return f"{look.glyph(row.state)} {row.state}", style
         if field == "left":
-            return row.left, self._style("warn") if row.warn else Style()
-        if field == "why":
-            return f"  {row.why}", self._style("dim")
-        return getattr(row, field), Style()
+            if row.progress is not None and not row.left:
+                return look.gauge(row.progress, size), self._style("primary")
+            return row.left, self._style(row.warn) if row.warn else Style()
+        if field in ("why", "cause"):
+            return f"  {row.cell(field)}", self._style("dim")
+        if field == "text":
+            return row.cell(field), self._style(look.colour(row.level)) if row.level else Style()
+        dim = field in ("age", "at", "kind", "where", "seen", "asks")
+        return row.cell(field), self._style("dim") if dim else Style()
 
     def _style(self, name: str) -> Style:
-        return (
-            self.get_component_rich_style(name, partial=True) if name != "foreground" else Style()
-        )
+        if name in self.COMPONENT_CLASSES:
+            return self.get_component_rich_style(name, partial=True)
+        return self._paints.style(name)
 
     def _strip(self, parts: list[tuple[str, Style]], width: int, place: str = "") -> Strip:
         base = self.rich_style
         ground = base + self._style(place) if place else base
         segments = [Segment(text, base + style) for text, style in parts]
         return Strip(segments).adjust_cell_length(width, ground).crop(0, width)
-
-
-def aligned(column: Column, text: str, size: int) -> str:
-    """Exactly `size` columns, to the left or right."""
-    text = fit(text, size)
-    return " " * (size - cell_len(text.rstrip())) + text.rstrip() if column.right else text
-
-
-def fit(text: str, size: int) -> str:
-    """Exactly `size` columns; an ellipsis where something is cut."""
-    if size <= 0:
-        return ""
-    if cell_len(text) <= size:
-        return set_cell_size(text, size)
-    mark = "~" if look.ascii_only() else "…"
-    return set_cell_size(set_cell_size(text, size - 1).rstrip() + mark, size)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wspilot.errors import UsageError, WspilotError
+from wspilot.node.host.balloon import Balloon
 from wspilot.node.places import Places
 
 
@@ -106,4 +107,6 @@ def open_adapter(name: str, places: Places, options: Mapping[str, Any]) -> HostA
         return Nothing()
     if name == "sim":
         return Sim(places, options)
-    raise UsageError(f"this node code has no host adapter {name!r}", "none or sim")
+    if name == "balloon":
+        return Balloon(options)
+    raise UsageError(f"this node code has no host adapter {name!r}", "balloon, none or sim")

@@ -1,0 +1,86 @@
+"""One booted Xen host for all tests here; and nothing may be left of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.real.xen.machine import DOM0_MIB, XenHost, xen_host
+from tests.real.xen.xenslot import BRIDGE, HELPER, KEEP, UID, ZIPAPP, XenSlot
+from wspilot.nodecode import build, build_root
+
+SETTLE_S = 45
+CONF = f"""\
+[network]
+deny = 192.168.77.9/32
+[bridge {BRIDGE}]
+alice = 10.9.0.0/25
+bob = 10.9.0.128/25
+[xen]
+users = alice bob
+dom0_min_mib = 400
+reserve_mib = 96
+settle_s = {SETTLE_S}
+create_s = 240
+"""
+SETUP = f"""\
+set -e
+install -D -m 755 /share/wspilot-root {HELPER}
+install -D -m 755 /share/wspilot-node.pyz {ZIPAPP}
+install -D -m 644 /share/node.conf /etc/wspilot/node.conf
+echo 'alice, bob ALL=(root) NOPASSWD: {HELPER}' >/etc/sudoers.d/wspilot
+chmod 440 /etc/sudoers.d/wspilot
+ip link add {BRIDGE} type bridge forward_delay 0
+ip addr add 10.9.0.1/24 dev {BRIDGE}
+ip link set {BRIDGE} up
+"""
+LOOK = f"""\
+cat /sys/devices/system/xen_memory/xen_memory0/info/current_kb
+xl list | tail -n +3
+ls /var/lib/wspilot | grep -v lock
+ls -d /tmp/wspilot-{UID} {KEEP} /run/wspilot-xen/* 2>/dev/null
+ls /sys/class/net | grep ^ws
+losetup -a
+pgrep -u alice,bob -a
+true
+"""
+CLEAN = [str(DOM0_MIB * 1024)]
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenHost]:
+    """Booted, with the node code, the helper, its node.conf and the sudo rule."""
+    share = tmp_path_factory.mktemp("share")
+    share.chmod(0o755)
+    share.parent.chmod(0o755)
+    build(share / "wspilot-node.pyz")
+    build_root(share / "wspilot-root")
+    (share / "node.conf").write_text(CONF)
+    with xen_host(share) as one:
+        one.run(SETUP).ok()
+        print(f"the Xen host was up after {one.boot_s:.1f} s")
+        yield one
+
+
+@pytest.fixture(autouse=True)
+def whole(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Domain 0 has its memory to the KiB, and nothing of ours is left: no guest, record, file,
+    device or process."""
+    yield
+    if "host" not in request.fixturenames:
+        return
+    host: XenHost = request.getfixturevalue("host")
+    found = host.run(LOOK).ok().split("\n")[:-1]
+    if found != CLEAN:  # the next test shall not suffer for it
+        host.run(f"pkill -9 -u alice; python3 {ZIPAPP} kill-all --everyone --all --yes")
+        pytest.fail("left behind:\n" + "\n".join(found))
+
+
+@pytest.fixture
+def slots(host: XenHost) -> Iterator[list[XenSlot]]:
+    """Slots of a test; ended with it."""
+    made: list[XenSlot] = []
+    yield made
+    for one in made:
+        one.close()

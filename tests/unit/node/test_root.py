@@ -1,0 +1,92 @@
+"""Asking the root helper: whatever it does or says, the caller gets an answer in time, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from wspilot.errors import TimedOut, WspilotError
+from wspilot.node import root, root_helper
+
+
+@pytest.fixture
+def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "wspilot-root"
+    monkeypatch.setattr(root, "HELPER", str(path))
+    if os.geteuid() != 0:  # root calls it itself; others by a sudo, here one that only runs it
+        sudo = tmp_path / "sudo"
+        sudo.write_text('#!/bin/sh\nshift; exec "$@"\n')
+        sudo.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return path
+
+
+def write(helper: Path, script: str) -> None:
+    helper.write_text(f"#!/bin/sh\n{script}\n")
+    helper.chmod(0o755)
+
+
+def test_the_words_go_in_and_the_answer_comes_back(helper: Path) -> None:
+    write(helper, 'read -r words; printf \'{"verb": "%s", "words": %s}\' "$1" "$words"')
+    assert root.ask("about", {"a": "x y"}) == {"verb": "about", "words": {"a": "x y"}}
+    assert asyncio.run(root.asked("about", {})) == {"verb": "about", "words": {}}
+
+
+def test_a_refusal_is_told_in_the_helpers_words_and_is_known_as_one(helper: Path) -> None:
+    write(helper, 'echo \'{"error": "no \\u001b[2J such", "hint": "do this"}\'; exit 1')
+    with pytest.raises(root.Declined, match=r"refuses net-attach: no .*such") as refused:
+        root.ask("net-attach", {})
+    assert refused.value.hint == "do this"
+    assert "\x1b" not in str(refused.value)
+    with pytest.raises(root.Declined, match="refuses net-attach") as refused:
+        asyncio.run(root.asked("net-attach", {}))
+    assert refused.value.hint == "do this"
+
+
+def test_a_node_without_it_and_one_that_sudo_refuses_say_whom_to_ask(helper: Path) -> None:
+    with pytest.raises(root.Declined, match="is not on this node") as absent:
+        root.ask("about", {})
+    assert "make install-node" in absent.value.hint
+    write(helper, "echo 'sudo: a password is required' >&2; exit 1")
+    with pytest.raises(WspilotError, match="a password is required") as no:
+        root.ask("about", {})
+    assert not isinstance(no.value, root.Declined), "nobody knows whether it ran"
+    assert "sudo -l" in no.value.hint
+
+
+@pytest.mark.parametrize("said", ["[1]", "x", '{"a":', ""])
+def test_an_answer_that_is_none_is_an_error(helper: Path, said: str) -> None:
+    write(helper, f"printf '%s' '{said}'")
+    with pytest.raises(WspilotError, match="the root helper's about"):
+        root.ask("about", {})
+
+
+def test_a_helper_that_hangs_is_left_behind_in_time(helper: Path) -> None:
+    write(helper, "exec sleep 30")
+    begun = time.monotonic()
+    with pytest.raises(TimedOut, match=r"took longer than 0\.2 s"):
+        root.ask("about", {}, 0.2)
+    with pytest.raises(WspilotError, match=r"took longer than"):
+        asyncio.run(root.asked("about", {}, 0.2))
+    assert time.monotonic() - begun < 20
+
+
+def test_one_that_has_been_called_by_nobodys_sudo_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(root_helper.Refused, match="not run as root"):
+        root_helper.answer(["about"], "{}")
+
+
+def test_what_the_filter_says_of_two_taps_with_overlapping_denials() -> None:
+    one = {"mac": "02:57:0a:4d:00:05", "ip": "10.77.0.5", "deny": ["10.0.0.0/8", "10.1.0.0/16"]}
+    text = root_helper.nft_rules({"wsa.0": one, "wsb.0": {**one, "deny": []}})
+    assert 'elements = { "wsa.0" . 10.0.0.0/8 }' in text, "intervals that overlap are refused"
+    assert 'elements = { "wsa.0", "wsb.0" }' in text
+    assert "{{" not in text
+    assert "elements = {  }" not in root_helper.nft_rules({"wsb.0": {**one, "deny": []}})

@@ -1,0 +1,234 @@
+"""Domain 0's bookkeeping against a pretended hypervisor: sums, refusals, strays, half steps."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.node.xen import recorded
+from wspilot.node import root_balloon as balloon
+from wspilot.node import root_helper as base
+from wspilot.node import root_xen
+from wspilot.node.root_helper import Caller, Limits, Refused
+
+MIB = 1024
+CONF = """[xen]
+users = alice bob
+dom0_min_mib = 400
+reserve_mib = 100
+settle_s = 1
+"""
+
+
+class Hypervisor:
+    """xl and /sys: memory moves one look after it was asked for, unless it is stuck."""
+
+    def __init__(self, root: Path, mib: int = 1024) -> None:
+        self.root, self.stuck, self.calls = root, False, list[str]()
+        self.domains: dict[str, str] = {}  # uuid -> name
+        self.used_mib = 100
+        (root / "info").mkdir(parents=True)
+        self.set(mib * MIB)
+        (root / "target_kb").write_text(str(mib * MIB))
+
+    def set(self, kb: int) -> None:
+        (self.root / "info/current_kb").write_text(str(kb))
+        left = kb - self.used_mib * MIB
+        (self.root / "meminfo").write_text(f"MemTotal: 1 kB\nMemAvailable: {left} kB\n")
+
+    def xl(self, *words: str, limit_s: float = 0) -> tuple[int, str, str]:
+        self.calls.append(" ".join(words))
+        if words[0] == "mem-set":
+            kb = int(words[2][:-1])
+            (self.root / "target_kb").write_text(str(kb))
+            if not self.stuck:
+                self.set(kb)
+        if words[0] == "destroy":
+            uuid = list(self.domains)[int(words[1]) - 1]
+            del self.domains[uuid]
+        if words[0] == "list":
+            rows = [
+                f"{name}  {n + 1}  96  1  -b----  0.5 {uuid}  -  -"
+                for n, (uuid, name) in enumerate(self.domains.items())
+            ]
+            return 0, "\n".join([*recorded.LIST.split("\n")[:2], *rows, ""]), ""
+        return 0, "", ""
+
+
+class User(Caller):
+    def __init__(self, uid: int = 1500, name: str = "alice") -> None:
+        self.uid, self.gid, self.name = uid, uid, name
+
+
+@pytest.fixture
+def xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
+    one = Hypervisor(tmp_path / "sys")
+    for module in (balloon, base, root_xen):
+        for name, value in (
+            ("RECORDS", tmp_path), ("SYSFS", one.root), ("MEMINFO", one.root / "meminfo"),
+            ("xl", one.xl), ("boot_id", lambda: "boot-1"),
+        ):  # fmt: skip
+            monkeypatch.setattr(module, name, value, raising=False)
+    (tmp_path / "node.conf").write_text(CONF)
+    monkeypatch.setattr(base, "CONF", tmp_path / "node.conf")
+    monkeypatch.setattr(base, "journal_of", journal)
+    monkeypatch.setattr(balloon, "journal_of", journal)
+    monkeypatch.setattr(balloon, "POLL_S", 0.001)
+    if os.getuid():
+        monkeypatch.setattr(base.os, "fstat", lambda fd: os.stat_result((0o100644, *[0] * 9)))
+    return one
+
+
+def journal(caller: Caller, words: Any) -> str:
+    return str(words["journal"])
+
+
+def words(
+    tmp_path: Path, name: str = "one_1", mib: int = 200, policy: str = "exact"
+) -> dict[str, Any]:
+    path = tmp_path / f"{name}.journal"
+    path.touch()
+    return {"journal": str(path), "slot": name, "mib": mib, "policy": policy}
+
+
+def take(said: dict[str, Any], user: Caller | None = None) -> Any:
+    user = user or User()
+    return balloon.take(user, Limits(user), said)
+
+
+def give(said: dict[str, Any], user: Caller | None = None) -> Any:
+    user = user or User()
+    return balloon.give(user, Limits(user), said)
+
+
+def now(xen: Hypervisor) -> int:
+    return int((xen.root / "info/current_kb").read_text()) // MIB
+
+
+def test_what_was_taken_comes_back(xen: Hypervisor, tmp_path: Path) -> None:
+    one = words(tmp_path)
+    assert take(one)["mib"] == 200 and now(xen) == 824
+    assert give(one) == {"mib": 200, "ended": [], "dom0_mib": 1024}
+    assert give(one)["mib"] == 0 and now(xen) == 1024
+    assert not list(tmp_path.glob("*.take")) and not (tmp_path / "dom0.full").exists()
+
+
+def test_two_pilots_add_up_in_any_order(xen: Hypervisor, tmp_path: Path) -> None:
+    rng = random.Random(7)
+    saids = [words(tmp_path, f"slot{n}_p", 10 + n) for n in range(6)]
+    held: dict[int, int] = {}
+    for _ in range(200):
+        n = rng.randrange(6)
+        if n in held:
+            give(saids[n])
+            del held[n]
+        else:
+            held[n] = take(saids[n])["mib"]
+        assert now(xen) == 1024 - sum(held.values())
+    for n in held:
+        give(saids[n])
+    assert now(xen) == 1024
+
+
+def test_a_lost_pilot_leaks_nothing(xen: Hypervisor, tmp_path: Path) -> None:
+    lost, one = words(tmp_path, "lost_1"), words(tmp_path)
+    take(lost)
+    Path(lost["journal"]).unlink()
+    take(one)  # whoever calls next undoes the stray first
+    assert now(xen) == 824
+    give(one)
+    assert now(xen) == 1024
+
+
+def test_another_boots_record_is_void(xen: Hypervisor, tmp_path: Path, monkeypatch: Any) -> None:
+    one = words(tmp_path)
+    take(one)
+    for module in (balloon, base):
+        monkeypatch.setattr(module, "boot_id", lambda: "boot-2")
+    xen.set(1000 * MIB)
+    (xen.root / "target_kb").write_text(str(1000 * MIB))
+    other = words(tmp_path, "other_1")
+    take(other)
+    assert now(xen) == 800
+    give(other)
+    assert now(xen) == 1000
+
+
+def test_a_step_that_does_not_settle_is_undone(xen: Hypervisor, tmp_path: Path) -> None:
+    limits = Limits(User())
+    real = balloon.settle
+    one = words(tmp_path)
+    xen.stuck = True
+
+    def unstuck(kb: int, limit_s: float) -> None:
+        if kb == 1024 * MIB:
+            xen.stuck = False
+        real(kb, 0.05)
+
+    balloon.settle = unstuck
+    try:
+        with pytest.raises(Refused, match="given back"):
+            balloon.take(User(), limits, one)
+    finally:
+        balloon.settle = real
+    assert now(xen) == 1024 and not list(tmp_path.glob("*.take"))
+
+
+def test_what_cannot_be_given_back_stays_on_the_books(xen: Hypervisor, tmp_path: Path) -> None:
+    one = words(tmp_path)
+    take(one)
+    xen.stuck = True
+    xen.domains["11111111-2222-3333-4444-555555555555"] = "strange"
+    with pytest.raises(Refused, match="strange"):
+        give(one)
+    assert list(tmp_path.glob("*.take")) and "strange" in xen.domains.values()
+    xen.stuck = False
+    assert give(one)["mib"] == 200 and now(xen) == 1024
+
+
+def test_guests_of_the_pilot_that_are_in_the_way_are_ended(xen: Hypervisor, tmp_path: Path) -> None:
+    one, uuid = words(tmp_path), "11111111-2222-3333-4444-555555555555"
+    take(one)
+    base.save(
+        f"{uuid}.guest", {"uid": 1500, "boot": "boot-1", "journal": one["journal"], "uuid": uuid}
+    )
+    xen.domains.update({uuid: "ws-1500-vm1", "11111111-2222-3333-4444-666666666666": "strange"})
+    assert give(one)["ended"] == ["ws-1500-vm1"]
+    assert list(xen.domains.values()) == ["strange"] and not list(tmp_path.glob("*.guest"))
+
+
+@pytest.mark.parametrize(
+    ("mib", "why"), [(700, "minimum"), (0, "`mib`"), (10**9, "`mib`"), ("1", "`mib`")]
+)
+def test_too_much_is_refused_before_anything_is_done(
+    xen: Hypervisor, tmp_path: Path, mib: Any, why: str
+) -> None:
+    with pytest.raises(Refused, match=why):
+        take({**words(tmp_path), "mib": mib})
+    assert not any(call.startswith("mem-set") for call in xen.calls)
+
+
+def test_a_domain_0_that_is_too_full(xen: Hypervisor, tmp_path: Path) -> None:
+    xen.used_mib = 800
+    xen.set(1024 * MIB)
+    with pytest.raises(Refused, match="too full: 124 MiB are available above its reserve of 100"):
+        take(words(tmp_path))
+
+
+def test_the_whole_node_less_the_reserve(xen: Hypervisor, tmp_path: Path) -> None:
+    assert take(words(tmp_path, policy="node"))["mib"] == 624
+    assert now(xen) == 400
+
+
+def test_only_users_that_node_conf_names(xen: Hypervisor, tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="carol may not"):
+        take(words(tmp_path), User(1502, "carol"))
+    one = words(tmp_path)
+    take(one)
+    with pytest.raises(Refused, match="another user"):
+        give(one, User(1501, "bob"))
+    assert give(one, User(0, "root"))["mib"] == 200

@@ -1,0 +1,328 @@
+"""Domain 0's memory, for the root helper: taken for a slot, verified, and given back completely.
+
+Absolute, so that nothing drifts and a lost pilot leaks nothing: domain 0 has what it had before
+the first slot (`FULL`), less the sum of what root's own records say is taken. A record is written
+before its step and goes after its undoing was seen in /sys. `xl mem-set` returns before the memory
+has moved (40 of 40), stalls in silence where none is free, and takes what it cannot hold: so every
+step is looked at until it is done, and undone when it is not done in time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Optional
+
+from wspilot.node import root_xl
+from wspilot.node.root_helper import (
+    ENV,
+    Caller,
+    Limits,
+    Record,
+    Records,
+    Refused,
+    Words,
+    boot_id,
+    forget,
+    is_stray,
+    journal_of,
+    load,
+    number,
+    one_line,
+    save,
+    word,
+)
+from wspilot.node.root_xl import Domain
+
+SYSFS = Path("/sys/devices/system/xen_memory/xen_memory0")
+MEMINFO = Path("/proc/meminfo")
+TAKE, GUEST, FULL = ".take", ".guest", "dom0.full"
+XL_S, DESTROY_S, SETTLE_S = 20.0, 60.0, 30.0
+SLACK_KB = 64  # of a domain 0 that is no PV guest, whose balloon counts a page or so off
+LOWEST_MIB, MOST_MIB = 128, 1 << 24
+POLL_S = 0.02
+POLICIES = ("exact", "node")
+
+
+# -- xl
+
+
+def xl(*words: str, limit_s: float = XL_S) -> tuple[int, str, str]:
+    """One xl command: exit code, stdout, stderr. Killed when its time is over; raises Refused.
+
+    Into files, not pipes: a domain's monitor outlives `xl create` and might hold a pipe open.
+    """
+    with open(os.memfd_create("out"), "w+b") as out, open(os.memfd_create("err"), "w+b") as err:
+        try:
+            done = subprocess.run(
+                ["xl", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=limit_s,
+                env=ENV,
+                cwd="/",
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise Refused(
+                f"xl {words[0]} took longer than {limit_s:g} s",
+                "does xenstored answer? xl list, as root",
+            ) from None
+        except OSError as error:
+            raise Refused(
+                f"xl cannot be started: {error.strerror}", "is this a Xen node?"
+            ) from None
+        out.seek(0)
+        err.seek(0)
+        texts = [file.read(1 << 20).decode("utf-8", "replace") for file in (out, err)]
+    return done.returncode, texts[0], texts[1]
+
+
+def must(*words: str, limit_s: float = XL_S) -> str:
+    """The same; its stdout. Raises Refused, in one clear sentence, when it fails."""
+    code, out, err = xl(*words, limit_s=limit_s)
+    if code:
+        raise root_xl.explain(words[0], code, err)
+    return out
+
+
+def domains() -> list[Domain]:
+    """All guests: domain 0 is none."""
+    return [one for one in root_xl.parse_list(must("list", "-v")) if one.id]
+
+
+# -- what there is
+
+
+def _kb(name: str) -> int:
+    try:
+        return int((SYSFS / name).read_text())
+    except (OSError, ValueError):
+        raise Refused(
+            f"{SYSFS / name} cannot be read", "is this domain 0 of a node booted into Xen?"
+        ) from None
+
+
+def current_kb() -> int:
+    """Domain 0's memory as it is now."""
+    return _kb("info/current_kb")
+
+
+def target_kb() -> int:
+    """What it was last told to have."""
+    return _kb("target_kb")
+
+
+def available_kb() -> int:
+    """What domain 0 could still give a program."""
+    for line in MEMINFO.read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1])
+    raise Refused(f"{MEMINFO} has no MemAvailable")
+
+
+def check_user(caller: Caller, limits: Limits) -> None:
+    """May this caller have guests on this node? Raises Refused."""
+    named = limits.text("xen", "users").replace(",", " ").split()
+    if caller.uid and caller.name not in named and str(caller.uid) not in named:
+        raise Refused(
+            f"{caller.name} may not have Xen guests on this node",
+            "the administrator names users in /etc/wspilot/node.conf: [xen] users",
+        )
+
+
+def seconds(limits: Limits, key: str, default: float) -> float:
+    """A time limit of the administrator's (a slow node needs longer)."""
+    return float(limits.number("xen", key)) if limits.text("xen", key) else default
+
+
+# -- the verbs
+
+
+def take(caller: Caller, limits: Limits, words: Words) -> Record:
+    """Take memory from domain 0 for a pilot. -> {mib, dom0_mib, seconds}
+
+    words: journal, slot, mib, policy (`exact`, or `node`: all but the reserve, at least mib).
+    """
+    check_user(caller, limits)
+    journal, slot = journal_of(caller, words), word(words, "slot")
+    sweep(limits)
+    name, takes = take_name(caller.uid, journal), load(TAKE)
+    began = time.monotonic()
+    if name in takes:
+        raise Refused("this pilot has taken its memory already")
+    full, others = _full(takes), sum(one["kb"] for one in takes.values())
+    kb = _amount(limits, words, full - others)
+    save(FULL, {"boot": boot_id(), "kb": full})
+    record = {"uid": caller.uid, "boot": boot_id(), "journal": journal, "slot": slot, "kb": kb}
+    save(name, record)
+    try:
+        settle(full - others - kb, seconds(limits, "settle_s", SETTLE_S))
+    except Refused as error:
+        settle(full - others, seconds(limits, "settle_s", SETTLE_S))  # first this, then the record
+        _forget(name)
+        raise Refused(f"{error}; it was given back", error.hint) from None
+    return {
+        "mib": kb // 1024,
+        "dom0_mib": current_kb() // 1024,
+        "seconds": round(time.monotonic() - began, 3),
+    }
+
+
+def give(caller: Caller, limits: Limits, words: Words) -> Record:
+    """Give a pilot's memory back to domain 0; guests of that pilot that are in the way are ended.
+
+    Nothing taken is fine. -> {mib, ended: [names], dom0_mib}
+    """
+    journal = journal_of(caller, words) if caller.uid else str(words.get("journal"))
+    for name, record in load(TAKE).items():
+        if record["journal"] == journal:
+            if not caller.owns(record["uid"]):
+                raise Refused("that memory was taken by another user")
+            ended = _undo(name, record, limits)
+            return {"mib": record["kb"] // 1024, "ended": ended, "dom0_mib": current_kb() // 1024}
+    return {"mib": 0, "ended": [], "dom0_mib": current_kb() // 1024}
+
+
+def sweep(limits: Limits) -> list[str]:
+    """Undo strays: guests and memory of pilots whose journal is gone, by records alone."""
+    undone = []
+    for name, record in load(GUEST).items():
+        if is_stray(record):
+            undone += end_guests({name: record})
+    for name, record in load(TAKE).items():
+        if record.get("boot") != boot_id():
+            _forget(name)  # Xen was started anew: nothing of it is left
+        elif is_stray(record):
+            with contextlib.suppress(Refused):  # it stays on the books, and counts as taken
+                undone += [*_undo(name, record, limits), f"{record['kb'] // 1024} MiB given back"]
+    return undone
+
+
+def _undo(name: str, record: Record, limits: Limits) -> list[str]:
+    """One take, until /sys shows that it is undone. Raises Refused; then it stays on the books."""
+    mine = {n: one for n, one in load(GUEST).items() if one["journal"] == record["journal"]}
+    ended = end_guests(mine) if mine else []
+    takes = load(TAKE)
+    others = sum(one["kb"] for n, one in takes.items() if n != name)
+    try:
+        settle(_full(takes) - others, seconds(limits, "settle_s", SETTLE_S))
+    except Refused as error:
+        names = [one_line(one.name, 60) for one in domains()]
+        held = f"; guests on this node: {', '.join(names)}" if names else ""
+        raise Refused(f"{error}{held}", error.hint) from None
+    _forget(name)
+    return ended
+
+
+def _forget(name: str) -> None:
+    forget(name)
+    if not load(TAKE):
+        forget(FULL)
+
+
+def take_name(uid: int, journal: str) -> str:
+    """The record of a pilot's take."""
+    return f"{uid}_{journal.rpartition('/')[2].partition('.')[0]}{TAKE}"
+
+
+def _full(takes: Records) -> int:
+    """What domain 0 has when nothing is taken, in KiB."""
+    record = load(FULL).get(FULL) if takes else None
+    if record is None or record.get("boot") != boot_id():
+        return target_kb()
+    return int(record["kb"])
+
+
+def _amount(limits: Limits, words: Words, has_kb: int) -> int:
+    """How much, in KiB: checked against domain 0's minimum and what it has left. Raises Refused."""
+    lowest = limits.number("xen", "dom0_min_mib")
+    reserve, policy = limits.number("xen", "reserve_mib"), word(words, "policy")
+    mib = number(words, "mib", 1, MOST_MIB)
+    if lowest < LOWEST_MIB or policy not in POLICIES:
+        raise Refused(f"dom0_min_mib is below {LOWEST_MIB}, or the policy is not {POLICIES}")
+    spare = available_kb() - (current_kb() - has_kb) - reserve * 1024
+    most = min(has_kb - lowest * 1024, spare) // 1024
+    if mib > most:
+        why = (
+            f"domain 0 is too full: {max(0, spare) // 1024} MiB are available above its reserve "
+            f"of {reserve} MiB"
+            if spare < has_kb - lowest * 1024
+            else f"domain 0 has {has_kb // 1024} MiB, and {lowest} MiB are its minimum"
+        )
+        raise Refused(f"{mib} MiB cannot be taken: {why}")
+    return (most if policy == "node" else mib) * 1024
+
+
+def settle(kb: int, limit_s: float) -> None:
+    """Tell domain 0 its memory and look until it has it. Raises Refused when it has not in time."""
+    began = time.monotonic()
+    must("mem-set", "0", f"{kb}k")
+    while abs(current_kb() - kb) > SLACK_KB:
+        if time.monotonic() - began > limit_s:
+            raise Refused(
+                f"domain 0 has {current_kb() // 1024} MiB {limit_s:g} s after it was told to have "
+                f"{kb // 1024}",
+                "somebody else's guests hold the memory, or domain 0 cannot give so much up",
+            )
+        time.sleep(POLL_S)
+
+
+# -- guests, as far as memory needs them gone
+
+
+def end_guests(records: Records, limit_s: float = DESTROY_S) -> list[str]:
+    """Destroy the domains of these records and wait until they are gone; their names.
+
+    By uuid: ids are used again, and a half-made domain has no name. Raises Refused for those that
+    are still there; the records of those that are gone are forgotten.
+    """
+    end, ended = time.monotonic() + limit_s, []
+    there = _there(records) if any(one.get("boot") == boot_id() for one in records.values()) else {}
+    asked: set[int] = set()
+    while there:
+        for one in there.values():
+            if one.id not in asked:
+                code, _, _ = xl("destroy", str(one.id), limit_s=limit_s)
+                asked.add(one.id)
+                ended += [] if code else [one_line(one.name, 60)]
+        there = _there(records)
+        if there and time.monotonic() > end:
+            names = ", ".join(one_line(one.name, 60) for one in there.values())
+            raise Refused(f"{names} does not go within {limit_s:g} s of xl destroy")
+        if there:
+            time.sleep(0.2)
+    for name in records:
+        forget(name)
+        forget(saved_name(name))
+    return ended
+
+
+def saved_name(record: str) -> str:
+    """Where a suspended guest's memory lies: beside its record, root's own."""
+    return record[: -len(GUEST)] + ".saved"
+
+
+def _there(records: Records) -> dict[str, Domain]:
+    wanted = {one["uuid"] for one in records.values()}
+    return {one.uuid: one for one in domains() if one.uuid in wanted}
+
+
+def state(limits: Limits, caller: Optional[Caller] = None) -> dict[str, Any]:
+    """Domain 0's memory, and what is taken of it."""
+    takes = load(TAKE)
+    return {
+        "dom0_mib": current_kb() // 1024,
+        "dom0_kb": current_kb(),
+        "full_mib": _full(takes) // 1024,
+        "taken_mib": sum(one["kb"] for one in takes.values()) // 1024,
+        "takes": [
+            {"slot": one["slot"], "uid": one["uid"], "mib": one["kb"] // 1024}
+            for one in takes.values()
+            if caller is None or caller.owns(one["uid"])
+        ],
+    }

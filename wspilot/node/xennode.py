@@ -1,0 +1,91 @@
+"""Xen's part of kill-all: what no journal names, and whether domain 0 has its memory again.
+
+Journals name guests and memory as on every node, and undo them; this looks at what the hypervisor
+itself says afterwards. The root helper undoes strays (of pilots whose journal is gone) as it is
+asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wspilot.errors import WspilotError
+from wspilot.node import root
+from wspilot.node.values import dataclass
+from wspilot.text import clean
+
+CAPABILITIES = Path("/proc/xen/capabilities")
+ASK_S = 300.0
+
+
+@dataclass(frozen=True)
+class Look:
+    """What Xen says: `undone` and `left` in words; `note` on the memory, "" where there is none."""
+
+    undone: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    note: str = ""
+
+
+def is_domain_0() -> bool:
+    """Does this process run in domain 0 of a Xen node?"""
+    try:
+        return "control_d" in CAPABILITIES.read_text()
+    except OSError:
+        return False
+
+
+def look(uid: int, covers: Callable[[str], bool]) -> Look:
+    """Undo strays, then see what is left of one user's; `covers` tells which slots are meant.
+
+    Blocks: Xen's own time for what is left to destroy, and for memory to settle.
+    """
+    if not is_domain_0() or not Path(root.HELPER).is_file():
+        return Look()
+    try:
+        found = root.ask("xen-list", {}, ASK_S)
+    except WspilotError as error:
+        return Look(left=(f"Xen: {error}",))
+    return judge(found, uid, covers)
+
+
+def judge(found: Mapping[str, Any], uid: int, covers: Callable[[str], bool]) -> Look:
+    """The helper's `xen-list`, in words. Pure."""
+    left = [
+        f"guest {_word(one['name'])} ({one['mib']} MiB)"
+        for one in found["domains"]
+        if one["uid"] == uid and covers(str(one.get("slot")))
+    ]
+    left += [
+        f"{one['mib']} MiB of domain 0 for slot {_word(one['slot'])}"
+        for one in found["takes"]
+        if one["uid"] == uid and covers(str(one["slot"]))
+    ]
+    note = f"domain 0 has {found['dom0_mib']} of {found['full_mib']} MiB"
+    if found["taken_mib"]:
+        note += f", {found['taken_mib']} are taken"
+    return Look(tuple(_word(text) for text in found["strays"]), tuple(left), note)
+
+
+def strangers() -> Sequence[Mapping[str, Any]]:
+    """Guests that are not wspilot's: {name, uuid, mib}. Raises WspilotError."""
+    if not is_domain_0() or not Path(root.HELPER).is_file():
+        return ()
+    found = root.ask("xen-list", {}, ASK_S)
+    return [one for one in found["domains"] if one["uid"] is None]
+
+
+def end_strangers(uuids: Sequence[str]) -> str:
+    """Destroy them (root alone may); what went wrong, or nothing."""
+    try:
+        if uuids:
+            root.ask("xen-end-strangers", {"uuids": list(uuids)}, ASK_S)
+    except WspilotError as error:
+        return str(error)
+    return ""
+
+
+def _word(text: object) -> str:
+    return clean(str(text), 120)

@@ -1,0 +1,72 @@
+"""What a request would cost, when it may start, and what is wrong with it: in words. Pure."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from wspilot.text import clean, format_duration, format_size
+from wspilot.tui.live import LiveModel
+from wspilot.tui.words import brief, plural
+
+_PLACE = re.compile(r"(?:group\[(?P<n>\d+)\]|(?P<ws>workspace)|group)(?:\.(?P<key>[a-z_.]+))?: ")
+_NEXT = re.compile(r"; (?=(?:group\[\d+\]|workspace|group)[.:])")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault; `group` is None for the workspace, `key` empty where the whole is meant."""
+
+    text: str
+    group: int | None = None
+    key: str = ""
+
+
+def faults(message: str) -> list[Fault]:
+    """The faults that a refusal names, each with its place."""
+    _, _, rest = message.partition(": ") if message.startswith("ensemble: ") else ("", "", message)
+    found = []
+    for part in _NEXT.split(rest):
+        match = _PLACE.match(part)
+        n = int(match["n"]) if match and match["n"] else None
+        key = (match["key"] or "").rpartition(".")[2] if match else ""
+        found.append(Fault(clean(part, 300), n, key))
+    return found
+
+
+def cost(plan: Mapping[str, Any]) -> list[str]:
+    """Nodes, memory, node hours, and the walltime's sum."""
+    slots = plan["slots"]
+    nodes = sum(slot["nodes"] for slot in slots)
+    vms = sum(slot["vms"] for slot in slots)
+    memory = sum(slot["nodes"] * slot["memory_mib"] for slot in slots)
+    most = max((slot["memory_mib"] for slot in slots), default=0)
+    whole = " whole" if any(slot.get("whole_node") for slot in slots) else ""
+    lines = [
+        f"{plural(vms, 'VM')} on {plural(nodes, f'{whole} node'.strip())} in "
+        f"{plural(len(slots), 'slot')}",
+        f"memory {format_size(memory)} in all, up to {format_size(most)} a node",
+        f"{plan['node_hours']:g} node hours: lease {format_duration(plan['lease_s'])}, "
+        f"asked of the batch system {format_duration(plan['walltime_s'])}",
+    ]
+    terms = [f"{one['term']} {brief(one['seconds'])}" for one in plan["walltime"] if one["seconds"]]
+    return [*lines, "walltime = " + " + ".join(terms)] if terms else lines
+
+
+def start(model: LiveModel) -> str:
+    """When it may start, as far as anybody can know here."""
+    waited = model.waited()
+    queued = sum(
+        slot["state"] in ("queued", "submitting") for slot in model.items["slots"].values()
+    )
+    said = "The batch system decides when it starts"
+    if waited:
+        said += (f"; the last {plural(len(waited), 'slot')} waited {brief(min(waited))} to "
+                 f"{brief(max(waited))}, half of them under "
+                 f"{brief(statistics.median(waited) + 1)}")  # fmt: skip
+    if queued:
+        said += f"; {queued} of ours {'is' if queued == 1 else 'are'} waiting now"
+    return f"{said}."

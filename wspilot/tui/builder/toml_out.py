@@ -1,0 +1,73 @@
+"""A document as TOML, readable by people: tables, arrays of tables, and the rest in one line each.
+
+Pure. Invariant: `tomllib.loads(dumps(doc)) == doc` for whatever TOML can hold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import date, datetime, time
+from typing import Any
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def dumps(doc: Mapping[str, Any]) -> str:
+    """The text. Raises ValueError for what TOML has no words for."""
+    lines: list[str] = []
+    plain = {key: value for key, value in doc.items() if not _is_table(value)}
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    for key, value in doc.items():
+        if key in plain:
+            continue
+        tables = value if isinstance(value, list) else [value]
+        form = "[[{}]]" if isinstance(value, list) else "[{}]"
+        for table in tables:
+            lines += ["", form.format(_key(key))]
+            lines += [f"{_key(inner)} = {_value(one)}" for inner, one in table.items()]
+    return "\n".join(lines).strip("\n") + "\n"
+
+
+def _is_table(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, Mapping)
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _long(value) if "\n" in value else _text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_value(one) for one in value) + "]"
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items())
+        return "{ " + inner + " }" if inner else "{}"
+    raise ValueError(f"TOML has no word for {type(value).__name__}")
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _long(value: str) -> str:
+    """A text of several lines, as somebody would write it."""
+    inner = "\n".join(_text(line)[1:-1].replace('\\"', '"') for line in value.split("\n"))
+    inner = inner.replace('"""', '\\"\\"\\"')
+    if inner.endswith('"'):
+        inner = inner[:-1] + '\\"'
+    return f'"""\n{inner}"""'

@@ -1,0 +1,56 @@
+"""Into a guest and back: the interface gives the terminal to the command line's own code.
+
+The same code as `wspilot console` and `wspilot ssh`; while it runs nothing is drawn, and what the
+daemon says meanwhile is taken in afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from textual.app import SuspendNotSupported
+
+from wspilot.errors import WspilotError
+from wspilot.text import clean
+
+if TYPE_CHECKING:
+    from wspilot.tui.acting import Target
+    from wspilot.tui.app import WspilotApp
+
+
+def reach(app: WspilotApp, verb: str, target: Target) -> None:
+    """Suspend, run the verb, come back, and say how it went."""
+    if app.source.home is None:
+        app.tell(f"{verb}: the demo has no guests to go to", "warning")
+        return
+    args = argparse.Namespace(verb=verb, home=str(app.source.home), id=target.id, json=False,
+                              login="root", port=22, args=[])  # fmt: skip
+    try:
+        with app.suspend():
+            code, said = _run(args)
+    except SuspendNotSupported:
+        app.tell(f"{verb}: not here; in a terminal: wspilot {verb} {target.name}", "warning")
+        return
+    if said:
+        app.tell(f"{verb}: {target.name}: {said}", "error")
+    else:
+        app.tell(f"{verb}: back from {target.name}" + (f" (exit {code})" if code else ""), "info")
+    app.refresh()
+
+
+def _run(args: argparse.Namespace) -> tuple[int, str]:
+    """(exit code, what went wrong)."""
+    from wspilot.cli.verbs import run
+
+    try:
+        code = run(args)
+    except WspilotError as error:
+        return 1, clean(f"{error.message}. {error.hint}", 400)
+    except KeyboardInterrupt:
+        return 130, ""
+    if code and args.verb == "ssh":  # what ssh said would be gone with the next frame
+        print(f"ssh has ended with {code}; press Enter to go back", file=sys.stderr, flush=True)
+        sys.stdin.readline()
+    return code, ""

@@ -1,0 +1,80 @@
+"""An ensemble from the examples or from a file, seen before it is taken."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widgets import Input, OptionList, Static
+
+from wspilot.text import clean
+from wspilot.tui import look
+from wspilot.tui.builder import files
+from wspilot.tui.screens.dialog import Dialog
+
+
+class Load(Dialog[str]):
+    """The text that was taken, or None."""
+
+    DEFAULT_CSS = """
+    Load > Vertical { width: 100; height: 80%; }
+    Load Input { margin-bottom: 1; }
+    Load #middle { height: 1fr; }
+    Load OptionList { width: 22; height: 1fr; max-height: 100%; margin-right: 2; }
+    Load VerticalScroll { height: 1fr; background: $surface; padding: 0 1; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files = files.examples()
+        self._text: str | None = None
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield Static("Load an ensemble", classes="title", markup=False)
+            yield Input(placeholder="a path and enter, or one of the examples below", id="path")
+            with Horizontal(id="middle"):
+                yield OptionList(*(Text(path.stem) for path in self._files), id="files")
+                with VerticalScroll(can_focus=False):
+                    yield Static("", id="text", markup=False)
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+
+    @on(OptionList.OptionHighlighted)
+    def _shown(self, event: OptionList.OptionHighlighted) -> None:
+        self._look(self._files[event.option_index], False)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        self._look(self._files[event.option_index], True)
+
+    @on(Input.Submitted)
+    def _named(self, event: Input.Submitted) -> None:
+        self._look(Path(event.value), True)
+
+    @work(exclusive=True, exit_on_error=False, group="look")
+    async def _look(self, path: Path, take: bool) -> None:
+        page = self.query_one("#text", Static)
+        try:
+            text = await asyncio.to_thread(files.read, path)
+        except (OSError, ValueError, RuntimeError) as error:
+            style = look.style(self.app.theme_variables.get("error", ""))
+            page.update(Text(clean(f"{path}: {error}", 400), style))
+            return
+        if take:
+            self.dismiss(text)
+        else:
+            page.update(self._coloured(text))
+
+    def _coloured(self, text: str) -> Text:
+        """Comments dim, tables bold."""
+        dim, page = look.style(self.app.theme_variables.get("secondary", "")), Text()
+        for line in clean(text, 20_000, lines=True).split("\n"):
+            style = dim if line.startswith("#") else "bold" if line.startswith("[") else ""
+            page.append(f"{line}\n", style=style or None)
+        return page
