@@ -16,6 +16,7 @@ from tests.bench import (
     pilot,
     policies,
     polls,
+    preparing,
     spool,
     taps,
     tui,
@@ -33,6 +34,7 @@ ALL = {
     "live": live.run,
     "network": network.run,
     "policies": policies.run,
+    "preparing": preparing.run,
     "taps": taps.run,
     "tui": lambda: tui.run(quick=True),
 }

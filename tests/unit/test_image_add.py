@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,57 @@ def test_what_was_added_is_what_a_node_gets(shelf: Shelf) -> None:
     with pytest.raises(WspilotError, match="exists already"):
         shelf.add(disk=shelf.path("disk.raw"))
     assert len(list(shelf.repository.iterdir())) == 1
+
+
+def test_a_download_that_breaks_off_is_not_taken_for_the_whole(shelf: Shelf) -> None:
+    """Of a kernel nothing but the server's word tells how long it is."""
+
+    class Short(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x" * 600)
+
+        def log_message(self, *args: Any) -> None: ...
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Short)
+    thread = threading.Thread(target=server.handle_request, daemon=True)
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}/vmlinuz"
+        assert "is truncated: 600 of 1000 bytes" in shelf.refused(kernel=url)
+    finally:
+        thread.join(10)
+        server.server_close()
+
+
+SSH = """#!/bin/sh
+# ssh, as far as this test needs it: the far side's shell gets the command as one text.
+while [ "$1" != -- ]; do shift; done
+[ "$2" = me@far ] || { echo "Permission denied (publickey)." >&2; exit 255; }
+shift 2
+exec sh -c "$*"
+"""
+
+
+def test_a_file_is_fetched_by_ssh(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shelf.place / "bin").mkdir()
+    ssh = shelf.place / "bin" / "ssh"
+    ssh.write_text(SSH)
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    odd = shelf.place / "it's $(a) disk"
+    odd.write_bytes(header())
+    far = f"ssh://me@far{odd}"
+    assert "none: No such file" in shelf.refused(disk=f"ssh://me@far{shelf.place}/none")
+    assert "ssh: Permission denied" in shelf.refused(disk=f"ssh://you@far{odd}")
+    assert "is no URL that can be fetched" in shelf.refused(disk="ssh://-oProxyCommand=x/d")
+    linked = add(shelf.site, Wish("far", far, link=True), quiet)
+    assert linked["urls"] == {"root.qcow2": far}
+    made = shelf.add(disk=far)
+    assert made["sha256"]["root.qcow2"] == hashlib.sha256(header()).hexdigest()
+    assert made["sha256"] == linked["sha256"]
 
 
 def test_a_url_is_copied_or_left_where_it_is(shelf: Shelf) -> None:

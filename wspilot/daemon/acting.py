@@ -51,7 +51,7 @@ class Acting:
         if verb is Verb.SAVE:
             if len(vms) != 1:
                 raise UsageError("save: one VM at a time", "wspilot save WORKSPACE/GROUP/N IMAGE")
-            data["image"] = check_name(text(params, "image"), "image")
+            data["image"] = await self._new_image(check_name(text(params, "image"), "image"))
         for vm in vms:
             if vm.wanted == "gone" or vm.state is VmState.TERMINATED:
                 raise Refused(f"{vm.name} is being ended", f"wspilot show {vm.name}")
@@ -65,6 +65,17 @@ class Acting:
         touched = dict.fromkeys(vm.workspace for vm in vms)
         event = Act(verb, tuple(vm.id for vm in vms), data)
         return self._requests.turn(verb.value, params, event, touched)
+
+    async def _new_image(self, name: str) -> str:
+        """A name that no image has and no save is about to take: known before a disk is made one
+        file, which takes minutes. The node looks again at the end. Raises Refused."""
+        service = self._service
+        if name in await service.images() or (service.site.images_dir / name).exists():
+            raise Refused(f"an image {name} exists already", "choose another name")
+        for order in service.books.orders():
+            if order.kind == Verb.SAVE.value and order.data.get("image") == name:
+                raise Refused(f"another VM's disk is being saved as {name}", "choose another name")
+        return name
 
     def _members(self, verb: str, params: Params) -> list[Vm]:
         """The VMs that are meant: of workspaces those that are not given up."""

@@ -127,3 +127,13 @@ def test_the_networks_own_address_is_no_guests() -> None:
     assert told.server == b"\x0a\x4d\0\xfe"
     asked = frames.question(PORT, dhcp.SERVER_MAC, told.server)
     assert len(asked) == 60 and asked[28:32] == told.server and not frames.is_answer(asked, PORT)
+
+
+def test_nobody_asks_for_another_ones_address() -> None:
+    """The frame is from the port's MAC; the question inside it speaks of another."""
+    question = ask(dhcp.DISCOVER)
+    at = question.rindex(PORT.mac)  # chaddr
+    assert at > 40
+    forged = question[:at] + OTHER_MAC + question[at + 6 :]
+    assert frames.is_dhcp(forged, PORT) and dhcp.reply(forged, PORT, TOLD) is None
+    assert dhcp.reply(question, PORT, TOLD) is not None

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.unit.node.imageyard import Nodes, Web, disk, ground, image, stopped
+from tests.unit.qcow2s import header
 from wspilot.errors import WspilotError
 from wspilot.node.images import Images, talk, undo
 from wspilot.node.images.cache import Cache
@@ -157,6 +158,19 @@ async def test_wrong_digests_and_sizes_are_refused_in_words(node: Images, tmp_pa
     assert "cannot be reached" in await refused(node, image(f"{web.url}/d", data))
     assert "is no place to fetch" in await refused(node, image("ftp://x/y", data))
     assert "is not ssh://" in await refused(node, image("ssh://-oProxyCommand=x/y", data))
+
+
+async def test_a_disk_that_names_other_files_is_refused_though_its_digest_fits(
+    node: Images, tmp_path: Path
+) -> None:
+    for hostile, says in (
+        (header(backing=b"/etc/shadow"), "has a backing file"),
+        (header(incompatible=4), "external data file"),
+        (header(whole=False), "truncated"),
+        (b"no qcow2".ljust(4096, b"\0"), "is not a qcow2"),
+    ):
+        (tmp_path / "d").write_bytes(hostile)
+        assert says in await refused(node, image(str(tmp_path / "d"), hostile, "qcow2"))
 
 
 BAD_FILES: dict[str, Any] = {

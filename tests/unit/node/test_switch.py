@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,46 @@ async def test_a_flood_to_everybody_is_limited(pair: Pair) -> None:
     assert arrived < 15_000
     a.send(ipv4())
     assert await b.got() == ipv4()
+
+
+def test_what_a_guest_sends_to_everybody_is_counted_by_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    bucket = switch.Bucket()
+    many = range(100_000)
+    assert sum(bucket.take() for _ in many) == switch.FLOOD_BURST
+    now[0] += 0.5
+    assert sum(bucket.take() for _ in many) == switch.FLOOD_A_SECOND / 2
+
+
+async def test_a_sister_cannot_speak_as_a_guest_that_lives_here(pair: Pair) -> None:
+    a, b = pair
+    sealer = frames.Sealer(KEY, bytes.fromhex(a.way.facts()["trunk"]["session"]), time.time_ns())
+    where, network = b.way.facts()["trunk"], frames.network_id("private")
+    own = b"\xff" * 6 + bytes.fromhex("02570a4d0003") + ipv4()[12:]
+    foreign = b"\xff" * 6 + bytes.fromhex("02570a4d0009") + ipv4()[12:]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
+        for frame in (own, foreign):
+            trunk.sendto(sealer.seal(network, frame), (where["host"], where["port"]))
+    assert await b.got() == foreign, "the negative control, and nothing before it"
+
+
+def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(switch, "MOST_LEARNED", 8)
+    session = b"t" * 16
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
+        trunk.bind(("127.0.0.1", 0))
+        trunk.setblocking(False)
+        one = switch.Switch(trunk, trunk, KEY, b"s" * 16)
+        one._peers[session[: frames.ID]] = (("127.0.0.1", 9), frames.Opener(KEY, session))
+        sealer = frames.Sealer(KEY, session, 1)
+        for number in range(20):
+            frame = b"\xff" * 6 + bytes([2, 0, 0, 0, 0, number]) + ipv4()[12:]
+            trunk.sendto(sealer.seal(7, frame), trunk.getsockname())
+            one._from_trunk()
+            assert 0 < len(one._learned) <= 8
 
 
 async def test_what_is_left_of_a_killed_pilot_is_undone_by_its_journal(tmp_path: Path) -> None:
