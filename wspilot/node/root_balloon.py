@@ -13,6 +13,7 @@ import contextlib
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -40,7 +41,7 @@ from wspilot.node.root_xl import Domain
 SYSFS = Path("/sys/devices/system/xen_memory/xen_memory0")
 MEMINFO = Path("/proc/meminfo")
 TAKE, GUEST, FULL = ".take", ".guest", "dom0.full"
-XL_S, DESTROY_S, SETTLE_S = 20.0, 60.0, 30.0
+XL_S, DESTROY_S, SETTLE_S = 20.0, 120.0, 30.0
 SLACK_KB = 64  # of a domain 0 that is no PV guest, whose balloon counts a page or so off
 LOWEST_MIB, MOST_MIB = 128, 1 << 24
 POLL_S = 0.02
@@ -275,41 +276,39 @@ def settle(kb: int, limit_s: float) -> None:
 # -- guests, as far as memory needs them gone
 
 
-def end_guests(records: Records, limit_s: float = DESTROY_S) -> list[str]:
-    """Destroy the domains of these records and wait until they are gone; their names.
-
-    By uuid: ids are used again, and a half-made domain has no name. Raises Refused for those that
-    are still there; the records of those that are gone are forgotten.
-    """
-    end, ended = time.monotonic() + limit_s, []
-    there = _there(records) if any(one.get("boot") == boot_id() for one in records.values()) else {}
-    asked: set[int] = set()
-    while there:
-        for one in there.values():
-            if one.id not in asked:
-                code, _, _ = xl("destroy", str(one.id), limit_s=limit_s)
-                asked.add(one.id)
-                ended += [] if code else [one_line(one.name, 60)]
-        there = _there(records)
-        if there and time.monotonic() > end:
-            names = ", ".join(one_line(one.name, 60) for one in there.values())
-            raise Refused(f"{names} does not go within {limit_s:g} s of xl destroy")
-        if there:
-            time.sleep(0.2)
+def end_guests(records: Records) -> list[str]:
+    """Destroy the domains of these records and forget them; their names. Raises Refused, and then
+    all of them stay on the books."""
+    here = [one["uuid"] for one in records.values() if one.get("boot") == boot_id()]
+    ended = destroy(here) if here else []
     for name in records:
         forget(name)
         forget(saved_name(name))
     return ended
 
 
+def destroy(uuids: Sequence[str], limit_s: float = DESTROY_S) -> list[str]:
+    """Destroy domains and wait until they are gone; their names. Raises Refused.
+
+    By uuid: ids are used again, and a half-made domain has no name.
+    """
+    end, ended, asked = time.monotonic() + limit_s, [], set[int]()
+    while there := [one for one in domains() if one.uuid in uuids]:
+        if time.monotonic() > end:
+            names = ", ".join(one_line(one.name, 60) for one in there)
+            raise Refused(f"{names} does not go within {limit_s:g} s of xl destroy")
+        for one in there:
+            if one.id not in asked:
+                asked.add(one.id)
+                code, _, _ = xl("destroy", str(one.id), limit_s=limit_s)
+                ended += [] if code else [one_line(one.name, 60)]
+        time.sleep(POLL_S)
+    return ended
+
+
 def saved_name(record: str) -> str:
     """Where a suspended guest's memory lies: beside its record, root's own."""
     return record[: -len(GUEST)] + ".saved"
-
-
-def _there(records: Records) -> dict[str, Domain]:
-    wanted = {one["uuid"] for one in records.values()}
-    return {one.uuid: one for one in domains() if one.uuid in wanted}
 
 
 def state(limits: Limits, caller: Optional[Caller] = None) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def create(caller: Caller, limits: Limits, words: Words) -> Record:
         tty = _tty(caller, domid)
     except (Refused, OSError):
         with contextlib.suppress(Refused):
-            _destroy([guest["uuid"]])
+            balloon.destroy([guest["uuid"]])
             if known is None:
                 forget(name)
         raise
@@ -109,7 +109,7 @@ def end(caller: Caller, limits: Limits, words: Words) -> Record:
     if grace_s and records:
         _ask_to_go([one["uuid"] for one in records.values()], grace_s)
     if words.get("keep"):
-        return {"ended": _destroy([one["uuid"] for one in records.values()])}
+        return {"ended": balloon.destroy([one["uuid"] for one in records.values()])}
     return {"ended": balloon.end_guests(records) if records else []}
 
 
@@ -158,7 +158,7 @@ def end_strangers(caller: Caller, limits: Limits, words: Words) -> Record:
     if caller.uid:
         raise Refused("only root may end guests that are not wspilot's")
     uuids = [uuid for uuid in _uuids(words) if uuid + GUEST not in load(GUEST)]
-    return {"ended": _destroy(uuids)}
+    return {"ended": balloon.destroy(uuids)}
 
 
 def facts(caller: Caller, limits: Limits, words: Words) -> Record:
@@ -390,11 +390,6 @@ def _is_lost(caller: Caller, uuid: str) -> bool:
 
 def _domain(uuid: str) -> Domain | None:
     return next((one for one in domains() if one.uuid == uuid), None)
-
-
-def _destroy(uuids: Sequence[str]) -> list[str]:
-    """Destroy and wait; records stay. Raises Refused."""
-    return balloon.end_guests({f".{uuid}": {"uuid": uuid, "boot": boot_id()} for uuid in uuids})
 
 
 def _ask_to_go(uuids: Sequence[str], grace_s: float) -> None:

@@ -234,7 +234,8 @@ class Work:
             return await self._site.vmm.create(spec, self._rundir, console, self._on_vm)
         except BaseException:
             self._reached.forget(spec.id)
-            await asyncio.shield(self.networks.detach(spec.id))
+            with contextlib.suppress(WspilotError):  # it stays on the books; why is told first
+                await asyncio.shield(self.networks.detach(spec.id))
             raise
 
     def _record(self, vm: str, identity: Mapping[str, Any]) -> None:
@@ -291,9 +292,10 @@ class Work:
                 task.cancel()
         try:
             self._reached.forget(effect.vm)
-            limit = effect.grace_s + DESTROY_S
+            restore_s = self._site.settings.budget.get("restore", 0.0)  # long on a slow node
+            limit = effect.grace_s + max(DESTROY_S, restore_s)
             await asyncio.wait_for(self._site.vmm.destroy(effect.vm, effect.grace_s), limit)
-            await asyncio.wait_for(self.networks.detach(effect.vm), DETACH_S)
+            await asyncio.wait_for(self.networks.detach(effect.vm), max(DETACH_S, restore_s))
             self.images.release(effect.vm)
             if not any(name == f"create {effect.vm}" for name in self._tasks.values()):
                 self._journal.settle(f"vm:{effect.vm}")

@@ -3,7 +3,7 @@
 # Debian domain 0, from Debian packages alone. Needs root and apt. About a minute; nothing when the
 # cache has what these files ask for.
 #
-#   build.sh CACHE     CACHE/{xen.elf,dom0-vmlinux,dom0-initrd,dom0.ext4,versions.txt,stamp}
+#   build.sh CACHE     CACHE/{xen.elf,dom0-vmlinux,dom0-initrd,dom0.ext4,guest.initrd,versions.txt,stamp}
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 mkdir -p "$1"; cache=$(cd "$1" && pwd)
@@ -97,6 +97,7 @@ size=$(($(du -sm "$root" | cut -f1) + 400))
 say "mke2fs, $size MB"
 rm -f "$cache/dom0.ext4"
 mke2fs -q -t ext4 -O ^has_journal -L dom0 -d "$root" "$cache/dom0.ext4" "${size}M"
+cp "$images/guest.initrd" "$cache/"
 mv "$work/xen.elf" "$work/dom0-initrd" "$cache/"; mv "$work/vmlinux" "$cache/dom0-vmlinux"
 chroot "$root" dpkg-query -W -f '${Package} ${Version}\n' | grep -E '^(xen|libxen|python3 |sudo )' \
   >"$cache/versions.txt"

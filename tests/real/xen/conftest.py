@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -42,25 +45,27 @@ ls /var/lib/wspilot | grep -v lock
 ls -d /tmp/wspilot-{UID} {KEEP} /run/wspilot-xen/* 2>/dev/null
 ls /sys/class/net | grep ^ws
 losetup -a
-pgrep -u alice,bob -a
+ps -u alice,bob,carol -o user=,args= 2>/dev/null
 true
 """
 CLEAN = [str(DOM0_MIB * 1024)]
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[XenHost]:
+def host() -> Iterator[XenHost]:
     """Booted, with the node code, the helper, its node.conf and the sudo rule."""
-    share = tmp_path_factory.mktemp("share")
+    share = Path(tempfile.mkdtemp(prefix="wsxen-share-"))  # pytest's own are root's alone
     share.chmod(0o755)
-    share.parent.chmod(0o755)
     build(share / "wspilot-node.pyz")
     build_root(share / "wspilot-root")
     (share / "node.conf").write_text(CONF)
-    with xen_host(share) as one:
-        one.run(SETUP).ok()
-        print(f"the Xen host was up after {one.boot_s:.1f} s")
-        yield one
+    try:
+        with xen_host(share) as one:
+            one.run(SETUP).ok()
+            print(f"the Xen host was up after {one.boot_s:.1f} s")
+            yield one
+    finally:
+        shutil.rmtree(share, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

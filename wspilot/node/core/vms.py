@@ -18,7 +18,7 @@ from wspilot.node.core.turn import Turn
 from wspilot.text import clean
 
 BOOT_S = 120.0  # where a `create` says nothing
-CREATE_S = 60.0  # a VMM that has not started a process by then never will
+CREATE_S = 60.0  # at least; a VMM that has not started a process by then never will
 PROPAGATE_S = 600.0  # at least; the budget may give more
 STEP = 0.05  # of an image: no message for less
 
@@ -39,7 +39,9 @@ def create(turn: Turn, data: Mapping[str, Any], seen: float) -> None:
 
 def _begin(turn: Turn, vm: Vm, data: Mapping[str, Any]) -> None:
     vm = turn.move(vm, VmState.STARTING, "create", data={})
-    turn.do(Create(vm.id, data, CREATE_S))
+    # A node that boots slowly creates slowly, too (an emulated Xen: a minute and more).
+    limit_s = max(CREATE_S, turn.state.settings.budget.get("boot", 0.0))
+    turn.do(Create(vm.id, data, limit_s))
 
 
 def progress(turn: Turn, vm: Vm, fraction: float) -> None:

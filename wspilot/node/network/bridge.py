@@ -18,7 +18,7 @@ from wspilot.node import root
 from wspilot.node.network import way
 
 TUN = "/dev/net/tun"
-ATTACH_S = DETACH_S = 20.0
+ATTACH_S = DETACH_S = 90.0  # the helper's own limits end it sooner; others may be before us
 PORT, ANSWER_S = 22, 1.0  # of a guest that is asked whether it is up; refused will do
 TOLD = ("bridge", "mac", "ip", "prefix", "gateway", "dns", "deny")
 
