@@ -9,7 +9,6 @@ from textual.color import Color
 
 from wspilot.tui import theme
 
-
 THEMES, WARNINGS = theme.load()
 TEXTS = ("foreground", "primary", "secondary", "accent", "success", "warning", "error")
 
