@@ -105,6 +105,7 @@ def _listen(port: int) -> socket.socket:
     link.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         link.bind((HOST, port))
+        link.listen()  # before the link is told
     except OSError as error:
         link.close()
         raise UsageError(f"port {port} on {HOST} is not free: {error.strerror}",
