@@ -104,7 +104,10 @@ VMM_KEYS: Mapping[str, Mapping[str, Reader]] = {
         "fail": lambda value, where: table(value, where),
     },
     "qemu": {"accel": one_of(("auto", "tcg", "kvm"))},
-    "xen": {},
+    "xen": {
+        "kind": one_of(("pv", "pvh")),
+        "policy": one_of(("exact", "node")),
+    },
 }
 # What has to take some time: with nothing for these no lease could ever become active.
 BUDGET_LEAST = {"launch": 1, "boot": 1, "restore": 1}

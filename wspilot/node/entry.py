@@ -63,6 +63,8 @@ def _site(spool: Path, slot: str, epoch: int, age_s: float, node: str) -> Site:
     places, writer = Places(node, os.getuid()), Writer(slot, node, epoch, key)
     # What root does for a pilot is known by its journal, and ends with it.
     own = {"slot": slot, "journal": str(places.journal(slot, writer.pilot))}
+    if settings.adapter == "balloon":
+        own["policy"] = str(settings.vmm_options.get("policy", "exact"))
     return Site(
         settings=settings,
         spool=spool,

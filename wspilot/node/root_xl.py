@@ -147,9 +147,12 @@ def explain(verb: str, code: int, said: str) -> Refused:
 # -- a guest's configuration
 
 
-def config(guest: Mapping[str, Any], files: Mapping[str, str], disks: Sequence[str]) -> str:
+def config(
+    guest: Mapping[str, Any], files: Mapping[str, str], disks: Sequence[str], script: str = ""
+) -> str:
     """xl.cfg(5) of a guest whose words were checked. `files`: kernel and ramdisk as xl opens them;
-    `disks`: block devices, in the order of `guest["disks"]`. A guest that ends is destroyed at
+    `disks`: block devices, in the order of `guest["disks"]`, and `script` what plugs them in. A
+    guest that ends is destroyed at
     once, also when it asks for a reboot: its pilot starts it again."""
     lines = {
         "name": _quoted(guest["name"]),
@@ -170,7 +173,7 @@ def config(guest: Mapping[str, Any], files: Mapping[str, str], disks: Sequence[s
         )
     if disks:
         lines["disk"] = _listed(
-            f"format=raw,vdev={one['vdev']},access={one['access']},target={device}"
+            f"format=raw,vdev={one['vdev']},access={one['access']},script={script},target={device}"
             for one, device in zip(guest["disks"], disks)
         )
     return "".join(f"{key} = {value}\n" for key, value in lines.items())

@@ -41,7 +41,7 @@ ip link set {BRIDGE} up
 LOOK = f"""\
 cat /sys/devices/system/xen_memory/xen_memory0/info/current_kb
 xl list | tail -n +3
-ls /var/lib/wspilot | grep -v lock
+ls /var/lib/wspilot | grep -vw -e lock -e xen.lock -e block
 ls -d /tmp/wspilot-{UID} {KEEP} /run/wspilot-xen/* 2>/dev/null
 ls /sys/class/net | grep ^ws
 losetup -a

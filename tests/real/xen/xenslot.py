@@ -79,7 +79,12 @@ class XenSlot(Slot):
 
     def vm(self, id: str, state: str, limit: float = LIMIT) -> Any:
         """See `Slot.vm`."""
-        return super().vm(id, state, limit)
+        ends = (state, "failed")
+        found = self.wait(
+            Kind.VM, lambda note: note.data["id"] == id and note.data["state"] in ends, limit
+        )
+        assert found.data["state"] == state, found.data["cause"]
+        return found
 
     def signal(self, number: int, who: str) -> None:
         """To one process of this slot: `pilot`, `guardian` or `courier`."""

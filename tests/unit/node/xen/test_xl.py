@@ -77,14 +77,14 @@ def test_every_recorded_failure_is_one_clear_sentence(said: str, words: str) -> 
 
 
 def test_a_guests_configuration_word_for_word() -> None:
-    assert root_xl.config(GUEST, FILES, ["/dev/loop0", "/dev/loop1"]) == (
+    assert root_xl.config(GUEST, FILES, ["/dev/loop0", "/dev/loop1"], "/v/block") == (
         'name = "ws-1500-vm1"\nuuid = "872c2a34-78d9-4280-b41a-2d6870e42565"\ntype = "pv"\n'
         'kernel = "/proc/7/fd/3"\nmemory = 96\nmaxmem = 96\nvcpus = 2\n'
         'extra = "console=hvc0 quiet"\non_poweroff = "destroy"\non_reboot = "destroy"\n'
         'on_crash = "destroy"\non_watchdog = "destroy"\nramdisk = "/proc/7/fd/4"\n'
         'vif = [ "mac=02:57:0a:09:00:02,bridge=xenbr0,vifname=wsvm1.0" ]\n'
-        'disk = [ "format=raw,vdev=xvda,access=w,target=/dev/loop0", '
-        '"format=raw,vdev=xvdz,access=r,target=/dev/loop1" ]\n'
+        'disk = [ "format=raw,vdev=xvda,access=w,script=/v/block,target=/dev/loop0", '
+        '"format=raw,vdev=xvdz,access=r,script=/v/block,target=/dev/loop1" ]\n'
     )
 
 
