@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ import pytest
 from tests.unit.fake_daemon import PILOT, VM, books
 from tests.unit.node.livehost import KEY, yard
 from tests.unit.node.livehost import PILOT as LIVE_PILOT
+from wspilot import channel
+from wspilot.cli import ssh as ssh_
 from wspilot.cli.link import open_link
 from wspilot.cli.ssh import ssh_argv
 from wspilot.config import load
@@ -152,6 +155,24 @@ def test_a_node_without_a_way_to_it_is_said_with_what_to_do(tmp_path: Path) -> N
         open_link(where(tmp_path, {"host": "127.0.0.1", "port": 1}), {"do": "look"})
     assert "n1 cannot be reached at 127.0.0.1:1" in told.value.message
     assert "go to a host that has a way to it" in told.value.hint
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-x\r\n"])
+def test_a_guest_in_which_nothing_listens_is_said(
+    said: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ssh alone said `Connection closed by UNKNOWN port 65535`, of the small guest."""
+    frames = [(channel.DATA, said)] if said else []
+    given: Any = (SimpleNamespace(close=lambda: None), {}, [*frames, (channel.END, b"")])
+    monkeypatch.setattr(ssh_, "reach", lambda home, id: {"name": "w/n/1", "id": "v1"})
+    monkeypatch.setattr(ssh_, "open_link", lambda where, wish: given)
+    args: Any = SimpleNamespace(home="/nowhere", id="v1", port=22)
+    if said:
+        assert ssh_.forward(args) == 0 and capfd.readouterr().out == said.decode()
+        return
+    with pytest.raises(WspilotError, match="w/n/1: nothing answers on port 22") as told:
+        ssh_.forward(args)
+    assert "wspilot console w/n/1" in told.value.hint
 
 
 def test_sshs_words_survive_paths_with_blanks_quotes_and_percents(tmp_path: Path) -> None:

@@ -104,25 +104,37 @@ def forward(args: Args) -> int:
     wish = {"do": "forward", "vm": where["id"], "port": args.port}
     link, _, first = open_link(where, wish)
     try:
-        return _carry(link, first)
+        heard = _carry(link, first)
+    except (OSError, EOFError):
+        return 1
     finally:
         link.close()
-
-
-def _carry(link: Link, frames: list[tuple[int, bytes]]) -> int:
-    """Until the guest's side has ended: ssh is then told by the end of our stdout."""
-    readers: list[Any] = [0, link]
-    while _give(frames):
-        ready, _, _ = select.select(readers, [], [])
-        try:
-            if 0 in ready:
-                data = os.read(0, CHUNK)
-                link.send(channel.DATA if data else channel.END, data)
-                readers = readers if data else [link]
-            frames = link.receive() if link in ready else []
-        except (OSError, EOFError):
-            return 1
+    if not heard:  # a server of ssh speaks first; ssh itself would only say that it was hung up on
+        raise WspilotError(
+            f"{where['name']}: nothing answers on port {args.port} of the guest",
+            "an ssh server has to run in its image (the small guest of `python -m wspilot.guest` "
+            f"has none); without one: wspilot console {where['name']}",
+        )
     return 0
+
+
+def _carry(link: Link, frames: list[tuple[int, bytes]]) -> bool:
+    """Until the guest's side has ended: ssh is then told by the end of our stdout.
+
+    Returns whether the guest said anything. Raises OSError or EOFError when the pilot is gone.
+    """
+    readers: list[Any] = [0, link]
+    heard = False
+    while True:
+        heard = heard or any(kind == channel.DATA for kind, _ in frames)
+        if not _give(frames):
+            return heard
+        ready, _, _ = select.select(readers, [], [])
+        if 0 in ready:
+            data = os.read(0, CHUNK)
+            link.send(channel.DATA if data else channel.END, data)
+            readers = readers if data else [link]
+        frames = link.receive() if link in ready else []
 
 
 def _give(frames: list[tuple[int, bytes]]) -> bool:

@@ -87,6 +87,20 @@ def test_silence_is_unknown_counts_good_listings_only_and_a_word_heals_it() -> N
     assert d.ws.state is W.ACTIVE
 
 
+def test_a_heartbeat_that_messages_have_overtaken_moves_no_vm() -> None:
+    """Seen on a resumed guest: shown as suspending for half a minute, by a heartbeat of 4 s ago."""
+    d = Dialogue()
+    d.run("n1")
+    vm, seq = d.vms[0].id, d.books.pilots_of(d.slot)[0].seq
+    beat = {"last_seq": seq + 1, "vms": [VmReport(vm, V.SUSPENDING).to_data()]}
+    for state in (V.SUSPENDING, V.SUSPENDED, V.RESUMING, V.RUNNING):
+        d.hear("n1", Kind.VM, VmReport(vm, state).to_data())
+    d.hear("n1", Kind.HEARTBEAT, beat)
+    assert d.vms[0].state is V.RUNNING
+    d.hear("n1", Kind.HEARTBEAT, {**beat, "last_seq": seq + 4})
+    assert d.vms[0].state is V.SUSPENDING  # the control: a present one is believed
+
+
 def test_preempted_is_shown_at_once_and_ends_as_preempted() -> None:
     d = Dialogue()
     d.run("n1")

@@ -372,9 +372,15 @@ def _log(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None
 
 
 def _heartbeat(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> None:
-    """The pilot's whole state: it heals whatever was lost, once nothing older is under way."""
+    """The pilot's whole state: it heals whatever was lost, once nothing older is under way.
+
+    One that was overtaken by messages tells the past: hb/ is read every few seconds only, and a VM
+    that was suspended and resumed meanwhile would be shown as `suspending` until the next one.
+    """
     last = note.data.get("last_seq")
-    if not isinstance(last, int) or (last > pilot.seq and not _old_enough(turn, pilot)):
+    if not isinstance(last, int) or last < pilot.seq:
+        return
+    if last > pilot.seq and not _old_enough(turn, pilot):
         return
     reports = note.data.get("vms")
     for data in reports if isinstance(reports, list) else ():
