@@ -163,11 +163,11 @@ def test_an_event_of_a_slot_names_it() -> None:
 
 def test_the_last_line_says_what_is_not_well() -> None:
     status = canned.status(NOW, NOW - 60)
-    assert str(lines.daemon(model(status), NOW + 4, str)) == "torque asked 4s ago"
+    assert str(lines.daemon(model(status), NOW + 4, str)) == "torque 4s ago"
     status["poll"] = {"ok": False, "at": None, "text": "qstat: timed out"}
     status["spool"] = {"backlog": 7, "bad": 2, "text": "full"}
     said = str(lines.daemon(model(status), NOW, str))
-    assert said == ("torque asked not yet, failing: qstat: timed out  spool 7 behind  2 refused"
+    assert said == ("torque not yet, failing: qstat: timed out  spool 7 behind  2 refused"
                     "  spool: full")  # fmt: skip
     assert str(lines.daemon(model(), NOW, str)) == ""
 
