@@ -27,8 +27,9 @@ WHEN = (2020, 1, 1, 0, 0, 0)
 SHEBANG = b"#!/usr/bin/env python3\n"
 ROOT_SHEBANG = b"#!/usr/bin/python3 -I\n"
 ROOT_FILES = (
-    *("__init__", "node/__init__", "node/values", "node/root_helper", "node/root_xl"),
-    *("node/root_balloon", "node/root_xen", "node/root_main"),
+    *("__init__", "node/__init__", "node/values", "node/root_helper", "node/root_taps"),
+    *("node/root_filter", "node/root_dhcp", "node/root_xl", "node/root_balloon", "node/root_xen"),
+    "node/root_main",
 )
 MAIN = """\
 import sys

@@ -6,18 +6,22 @@ the host is touched, and all of it is gone with the node's one process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from wspilot.nodecode import build_root
+
 HELPER = "/usr/local/libexec/wspilot-root"
 LIMIT_S = 30.0
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -49,6 +53,15 @@ exec sleep infinity
 """
 
 
+@functools.cache
+def _packed() -> Path:
+    """The root helper as `make install-node` installs it."""
+    target = Path(tempfile.mkdtemp(prefix="wsb")) / "wspilot-root"
+    atexit.register(shutil.rmtree, target.parent)
+    build_root(target)
+    return target
+
+
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, timeout=LIMIT_S)
 
@@ -60,7 +73,7 @@ class Node:
         self.number, self.name = number, f"{site}{number}"
         ip("netns", "add", self.name)
         argv = ["ip", "netns", "exec", self.name, "unshare", "-m", "--propagation", "slave"]
-        setup = ["sh", "-c", SETUP, "sh", str(ROOT / "wspilot/node/root_helper.py"), conf]
+        setup = ["sh", "-c", SETUP, "sh", str(_packed()), conf]
         self._process = subprocess.Popen([*argv, *setup], stdout=-1, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "up\n"

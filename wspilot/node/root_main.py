@@ -1,12 +1,12 @@
-"""What `/usr/local/libexec/wspilot-root` runs where it is packed with the Xen verbs."""
+"""What /usr/local/libexec/wspilot-root runs: the frame, with all verbs."""
 
 from __future__ import annotations
 
-from wspilot.node import root_helper, root_xen
+from wspilot.node import root_helper, root_taps, root_xen
 
 PATIENCE_S = 180.0  # for another pilot's create or settling: minutes on an emulated node
 
-root_helper.VERBS.update(root_xen.VERBS)
+root_helper.VERBS.update({**root_taps.VERBS, **root_xen.VERBS})
 root_helper.PATIENCE.update(dict.fromkeys(root_xen.VERBS, PATIENCE_S))
 
 

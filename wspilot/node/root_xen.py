@@ -24,7 +24,6 @@ from wspilot.node import root_xl
 from wspilot.node.root_balloon import GUEST, TAKE, domains, must, xl
 from wspilot.node.root_helper import (
     RECORDS,
-    TAP,
     Caller,
     Limits,
     Record,
@@ -40,6 +39,7 @@ from wspilot.node.root_helper import (
     save,
     word,
 )
+from wspilot.node.root_taps import TAP
 from wspilot.node.root_xl import Domain
 
 WORK = Path("/run/wspilot-xen")

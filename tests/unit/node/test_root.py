@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from wspilot.errors import TimedOut, WspilotError
-from wspilot.node import root, root_helper
+from wspilot.node import root, root_filter, root_helper
 
 
 @pytest.fixture
@@ -85,8 +85,8 @@ def test_one_that_has_been_called_by_nobodys_sudo_refuses(
 
 def test_what_the_filter_says_of_two_taps_with_overlapping_denials() -> None:
     one = {"mac": "02:57:0a:4d:00:05", "ip": "10.77.0.5", "deny": ["10.0.0.0/8", "10.1.0.0/16"]}
-    text = root_helper.nft_rules({"wsa.0": one, "wsb.0": {**one, "deny": []}})
+    text = root_filter.nft_rules({"wsa.0": one, "wsb.0": {**one, "deny": []}})
     assert 'elements = { "wsa.0" . 10.0.0.0/8 }' in text, "intervals that overlap are refused"
     assert 'elements = { "wsa.0", "wsb.0" }' in text
     assert "{{" not in text
-    assert "elements = {  }" not in root_helper.nft_rules({"wsb.0": {**one, "deny": []}})
+    assert "elements = {  }" not in root_filter.nft_rules({"wsb.0": {**one, "deny": []}})
