@@ -73,12 +73,14 @@ def _running(verbs: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
-    for name, text in (("types", "lease types"), ("slots", "slots")):
-        verbs.add_parser(name, parents=[common], help=f"show the site's {text}")
+    watch = argparse.ArgumentParser(add_help=False)
+    watch.add_argument("--watch", action="store_true", help="again after every change")
+    verbs.add_parser("types", parents=[common], help="show the site's lease types")
+    verbs.add_parser("slots", parents=[common, watch], help="show the site's slots")
     _images(verbs.add_parser("images", parents=[common], help="show the site's images, or add one"))
     one = verbs.add_parser("config", parents=[common], help="show the effective settings")
     one.add_argument("--config", metavar="FILE", help="of this file, not of the running daemon")
-    one = verbs.add_parser("nodes", parents=[common], help="nodes, or vouch for one")
+    one = verbs.add_parser("nodes", parents=[common, watch], help="nodes, or vouch for one")
     one.add_argument(
         "act",
         nargs="?",
@@ -86,10 +88,9 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
         help="forget: you vouch that it is clean; repair: send its repair job now",
     )
     one.add_argument("node", nargs="?")
-    one = verbs.add_parser("list", parents=[common], help="workspaces")
+    one = verbs.add_parser("list", parents=[common, watch], help="workspaces")
     one.add_argument("--all", action="store_true", help="ended ones too")
-    one.add_argument("--watch", action="store_true", help="again after every change")
-    one = verbs.add_parser("show", parents=[common], help="one workspace in full")
+    one = verbs.add_parser("show", parents=[common, watch], help="one workspace in full")
     one.add_argument("id", metavar="ID")
     one = verbs.add_parser("events", parents=[common], help="what has happened")
     one.add_argument("-f", "--follow", action="store_true", help="and what happens")

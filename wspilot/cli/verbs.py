@@ -18,7 +18,6 @@ from wspilot.home import home_dir
 from wspilot.text import clean
 
 Verb = Callable[[Args], int]
-WATCH_S = 0.5
 
 
 def run(args: Args) -> int:
@@ -93,71 +92,38 @@ def _complete(args: Args) -> int:
 # -- read
 
 
-def _simple(noun: str, draw: Callable[[Any], str]) -> Verb:
-    def verb(args: Args) -> int:
-        doc = call(home_of(args), noun, {})
-        return emit(args, doc, draw(doc[noun]))
+def _read(args: Args, method: str, params: Mapping[str, Any], draw: Callable[[Any], str]) -> int:
+    """Ask once, or with `--watch` after every change."""
+    if getattr(args, "watch", False):
+        from wspilot.cli.watch import watch
 
-    return verb
+        return watch(args, method, params, draw)
+    doc = call(home_of(args), method, dict(params))
+    return emit(args, doc, draw(doc))
+
+
+def _simple(noun: str, draw: Callable[[Any], str]) -> Verb:
+    return lambda args: _read(args, noun, {}, lambda doc: draw(doc[noun]))
 
 
 def _nodes(args: Args) -> int:
     if args.act and not args.node:
         raise UsageError(f"nodes {args.act}: which node?", f"wspilot nodes {args.act} NODE")
+    if args.act and args.watch:
+        raise UsageError(f"nodes {args.act} is done once", "wspilot nodes --watch")
     params = {"node": args.node, "token": os.urandom(16).hex()} if args.act else {}
-    doc = call(home_of(args), args.act or "nodes", params)
-    return emit(args, doc, render.nodes(doc["nodes"], time.time()))
+    return _read(args, args.act or "nodes", params,
+                 lambda doc: render.nodes(doc["nodes"], time.time()))  # fmt: skip
 
 
 def _list(args: Args) -> int:
-    if args.watch:
-        return _watch(args)
-    doc = call(home_of(args), "list", {"all": args.all})
-    return emit(args, doc, render.workspaces(doc["workspaces"], time.time()))
-
-
-def _watch(args: Args) -> int:
-    """The plain twin of the TUI: the list again after every change, until interrupted."""
-    import asyncio
-
-    from wspilot.client import Client
-
-    async def draw(client: Client) -> None:
-        doc = await client.call("list", all=args.all)
-        if sys.stdout.isatty() and not args.json:
-            print("\x1b[H\x1b[2J", end="")
-        emit(args, doc, render.workspaces(doc["workspaces"], time.time()))
-
-    async def follow() -> None:
-        client = await Client.open(home_of(args))
-        changed = asyncio.Event()
-
-        async def listen() -> None:
-            try:
-                async for _ in client.subscribe():
-                    changed.set()
-            finally:
-                changed.set()
-
-        listening = asyncio.ensure_future(listen())
-        try:
-            while not listening.done():
-                await changed.wait()
-                changed.clear()
-                await draw(client)
-                await asyncio.sleep(WATCH_S)  # many changes, one picture
-            await listening
-        finally:
-            listening.cancel()
-            await client.close()
-
-    asyncio.run(follow())
-    return 0
+    return _read(args, "list", {"all": args.all},
+                 lambda doc: render.workspaces(doc["workspaces"], time.time()))  # fmt: skip
 
 
 def _show(args: Args) -> int:
-    doc = call(home_of(args), "show", {"id": args.id})
-    return emit(args, doc, render.show(doc["workspace"], time.time()))
+    return _read(args, "show", {"id": args.id},
+                 lambda doc: render.show(doc["workspace"], time.time()))  # fmt: skip
 
 
 def _events(args: Args) -> int:
