@@ -288,7 +288,7 @@ async def test_eight_nodes_take_the_source_once(tmp_path: Path, pace_s: float) -
         for one in got:
             assert Path(one["disk"]).read_bytes() == data
         assert len({one["disk"] for one in got}) == 8, "each in a cache of its own"
-        assert web.sent == len(data), "the promise is at most twice"
+        assert len(data) <= web.sent <= 2 * len(data)
         await nodes.close()
 
 
@@ -311,7 +311,7 @@ async def test_a_node_that_comes_later_is_fed_by_its_sisters(tmp_path: Path) -> 
         for one in nodes.all:
             one.peers(nodes.peers)
             await one.propagate("vm1", asked, lambda done: None)
-        assert web.sent == len(data)
+        assert len(data) <= web.sent <= 2 * len(data)
         await nodes.close()
 
 
