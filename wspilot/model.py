@@ -281,6 +281,7 @@ class Vm:
     progress: Optional[float] = None  # 0..1 in its phase, where that is known
     doing: str = ""  # the verb that was asked for and is not answered yet
     refused: str = ""  # why the last one was not done
+    refused_code: int = 0  # and as what: an exit code (PROTOCOLS.md section 5)
     context: str = ""  # ok, error, late, waits (for the guest's word); empty: none is expected
     said: str = ""  # the guest's word on its context
     nics: tuple[Nic, ...] = ()

@@ -7,7 +7,7 @@ together. Durations are seconds and sizes MiB, as the names' ends say.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from wspilot.model import LeaseType
 
 DAY_S = 86400
+DENY = ("169.254.0.0/16",)  # on every network: link-local, where clouds keep their secrets
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Network:
     """The guests' gateway, inside the range; where none is named the first address stays free."""
     dns: tuple[str, ...] = ()
     """Name servers that guests are told of."""
-    deny: tuple[str, ...] = ("169.254.0.0/16",)
-    """What guests may not reach."""
+    deny: tuple[str, ...] = ()
+    """What guests may not reach, besides 169.254.0.0/16 and the headnode."""
     restrict: bool = True
     """Guests on way `user` reach only each other."""
 
@@ -100,8 +101,25 @@ class Network:
             "dns": list(self.dns),
             "restrict": self.restrict,
             "bridge": self.bridge,
-            "deny": list(self.deny),
+            "deny": self.denied(),
         }
+
+    def denied(self, headnode: Iterable[str] = (), node_too: bool = False) -> list[str]:
+        """All that guests may not reach. `headnode`: its addresses; `node_too`: nodes have them.
+
+        The gateway and the name servers are reached wherever they are. Inside the network's own
+        range an address is a sister's on way `user`; on a bridge it is the headnode, unless that
+        is the guest's node too, whose questions it must answer.
+        """
+        kept = {self.gateway, *self.dns}
+        inside = self.way == "user" or node_too
+        cidr = ipaddress.ip_network(self.cidr)
+        found = [
+            f"{one}/32"
+            for one in headnode
+            if one not in kept and not (inside and ipaddress.ip_address(one) in cidr)
+        ]
+        return list(dict.fromkeys([*DENY, *self.deny, *found]))
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ NETWORK_KEYS: Mapping[str, Reader] = {
     "bridge": link,
     "gateway": address,
     "dns": list_of(address),
-    "deny": list_of(range_),
+    "deny": list_of(range_, 32),  # a node takes 64, the headnode's addresses among them
     "restrict": flag,
 }
 IMAGES_KEYS: Mapping[str, tuple[str, Reader]] = {  # key -> (field of Images, reader)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,22 @@ class Meeting:
 
     facts: list[dict[str, Any]]
     said: list[str]
+    nodes: list[subprocess.Popen[str]]
+
+    def next_said(self, number: int) -> str:
+        """The next line of a guest that goes on speaking; the first guest is 0."""
+        return _until(self.nodes[number], "said")
 
 
 def guests_meet(way: str, nodes: Sequence[Sequence[str]]) -> Meeting:
     """`nodes`: how a command is run in each. Guests have 10.77.0.2 and 10.77.0.3."""
+    with meeting(way, nodes) as met:
+        return met
+
+
+@contextlib.contextmanager
+def meeting(way: str, nodes: Sequence[Sequence[str]]) -> Iterator[Meeting]:
+    """The same, and the guests run until the end."""
     ground = Path(f"/tmp/wsm{os.getpid()}")  # pytest's own is closed to other users
     ground.mkdir(mode=0o755)
     started: list[subprocess.Popen[str]] = []
@@ -50,10 +63,10 @@ def guests_meet(way: str, nodes: Sequence[Sequence[str]]) -> Meeting:
             one.stdin.write(json.dumps({f"n{n}": fact for n, fact in enumerate(facts, 2)}) + "\n")
             one.stdin.flush()
         said = [_until(one, "said") for one in started]
+        yield Meeting(facts, said, started)
         for one in started:
             one.communicate("\n", timeout=30)
             assert one.returncode == 0
-        return Meeting(facts, said)
     finally:
         for one in started:
             one.kill()

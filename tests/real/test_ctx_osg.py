@@ -10,6 +10,7 @@ import pytest
 import tomllib
 
 from tests.real.lab import Lab
+from wspilot.errors import Code
 from wspilot.guest import GuestImage, build_guest, default_cache
 
 pytestmark = pytest.mark.real
@@ -80,7 +81,8 @@ def test_every_member_of_the_osg_example_resolves_and_reaches_every_other(
     refused = lab.run("start", "osg/se", "--timeout", "60")
     assert refused.returncode == 0, "what is so already is done"
     lab.cli("pause", "osg/ce/1")
-    assert lab.run("reboot", "osg/ce/1").returncode == 1
+    refused = lab.run("reboot", "osg/ce/1")
+    assert refused.returncode == Code.REFUSED and "it is paused; reboot needs" in refused.stderr
     lab.cli("extend", "osg", "--by", "1m")
 
 

@@ -19,6 +19,7 @@ from wspilot.imagefiles import File, digest
 from wspilot.messages import Kind, Verb
 from wspilot.nodecode import build
 
+HANG_S = 30.0
 pytestmark = pytest.mark.real
 Make = Callable[..., Slot]
 
@@ -119,16 +120,14 @@ def test_a_killed_pilot_leaves_no_transfer(slot: Slot, tmp_path: Path, how: str)
         slot.create(image=image(f"{web.url}/d", data))
         slot.vm("vm000001", "propagating")
         until(lambda: fetching(slot))
-        began = time.monotonic()
         if how == "pilot":
             os.kill(slot.pilot_pid(), signal.SIGKILL)
             slot.wait(Kind.FAILED)
         else:
             os.killpg(job.pid, signal.SIGTERM)
             slot.wait(Kind.PREEMPTED)
-        until(lambda: not any("wspilot-image" in line for line in slot.processes()), 8)
-        until(lambda: slot.leftovers() == [], 8)
-        assert time.monotonic() - began < 12
+        until(lambda: not any("wspilot-image" in line for line in slot.processes()), HANG_S)
+        until(lambda: slot.leftovers() == [], HANG_S)
 
 
 def test_a_wrong_image_fails_its_vm_and_no_other(

@@ -186,8 +186,8 @@ def test_the_lease_ends_on_time_without_a_daemon(make: Make) -> None:
     slot = make(lease_s=1)
     job = running(slot)
     began = time.monotonic()
-    assert job.wait(10) == 0
-    assert 0.5 < time.monotonic() - began < 3
+    assert job.wait(30) == 0
+    assert time.monotonic() - began > 0.5
     releasing = slot.wait(Kind.RELEASING)
     assert releasing.data == {"cause": "the lease is over", "over": True}
     slot.wait(Kind.RELEASED)
@@ -198,8 +198,8 @@ def test_the_hard_end_comes_before_the_batch_systems_limit(make: Make) -> None:
     slot = make(walltime_s=19, lease_s=1000)
     began = time.monotonic()
     job = running(slot)
-    assert job.wait(10) == 0
-    assert time.monotonic() - began < 4
+    assert job.wait(30) == 0
+    assert time.monotonic() - began < 19, "the walltime"
     slot.wait(Kind.RELEASED)
 
 

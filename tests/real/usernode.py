@@ -1,6 +1,7 @@
 """One compute node's VM, as a process: started inside a network namespace, as an ordinary user.
 `python -m tests.real.usernode WAY NUMBER PLACE GUEST OTHER`: one real guest that pings the other's.
-Says a line of JSON for its trunk, reads the peers, then prints what its guest says."""
+Says a line of JSON for its trunk, reads the peers, then prints what its guest says: on the way
+`user` also, from then on, how many packets of which kind have come to it."""
 
 from __future__ import annotations
 
@@ -29,10 +30,23 @@ E
 chmod +x /tmp/bound
 udhcpc -i eth0 -n -q -t 20 -s /tmp/bound 2>/dev/null
 """
+# Some packets to a port where nobody listens; then, once the script is over, the kernel's counters.
+COUNTS = """timeout 1 tftp -g -l /tmp/x -r x {0} 7777 >/dev/null 2>&1
+for p in /sys/class/virtio-ports/*; do
+  read -r name <"$p/name" && [ "$name" = org.wspilot.0 ] && port=/dev/${{p##*/}}
+done
+count() {{ awk '/^Icmp: [0-9]/ {{ icmp=$12" pings "$10" replies "$11 }}
+  /^Udp: [0-9]/ {{ print "stamps "icmp" udp "$2+$3 }}' /proc/net/snmp; }}
+{{ while kill -0 $$; do usleep 200000; done; was=
+while :; do
+  now=$(count); [ "$now" = "$was" ] || echo "WSPILOT ok $now" >$port
+  was=$now; usleep 200000
+done; }} >/dev/null 2>&1 &
+"""
 SCRIPT = """#!/bin/sh
 {1}n=0
 until ping -c 1 -W 1 {0} >/dev/null 2>&1; do n=$((n+1)); [ $n -gt 40 ] && break; sleep 1; done
-echo "$(cat /tmp/gave) $(ping -c 5 -W 2 {0} | sed -n '/received/p')"
+{2}echo "$(cat /tmp/gave) $(ping -c 5 -W 2 {0} | sed -n '/received/p')"
 """
 
 
@@ -60,10 +74,12 @@ async def main(way_name: str, number: int, place: Path, guest: Path, other: int)
                for n in (number, other)]  # fmt: skip
     nic = {"network": "private", "mac": f"02:57:0a:4d:00:{number:02x}", "ip": f"10.77.0.{number}",
            "prefix": 24, "deny": [], **net}  # fmt: skip
+    other_name = f"w-{other}"
     asks = DHCP if way_name == "bridge" else ""
+    counts = COUNTS.format(other_name) if way_name == "user" else ""
     data = {"id": f"v{number}", "name": f"w/{number}", "uuid": str(uuid.uuid4()), "cpus": 1,
             "memory_mib": 128, "image": image, "host": f"w-{number}",
-            "user_data": SCRIPT.format(f"w-{other}", asks)}  # fmt: skip
+            "user_data": SCRIPT.format(other_name, asks, counts)}  # fmt: skip
     nics = [await one.attach(f"v{number}", 0, nic)]
     make_seed(place / "seed", {**data, "nics": nics}, {"members": members})
     vmm = Qemu()

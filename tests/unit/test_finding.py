@@ -51,6 +51,7 @@ def test_a_unique_prefix_is_enough_and_another_is_not() -> None:
 
 def test_a_word_of_a_megabyte_is_compared_in_no_time() -> None:
     """Found by the fuzzer: one request of one client stopped the daemon for 0.3 s."""
-    start = time.perf_counter()
-    assert did_you_mean("m" * 900_000, ["list", "show"])
-    assert time.perf_counter() - start < 0.1
+    start = time.process_time()
+    for _ in range(10):
+        assert did_you_mean("m" * 900_000, ["list", "show"])
+    assert time.process_time() - start < 1.0

@@ -17,7 +17,7 @@ from wspilot.daemon.core.events import Act, Destroy, Extend
 from wspilot.daemon.core.turn import Turn
 from wspilot.daemon.requests import Handler, Params, Requests, flag, seconds, text
 from wspilot.daemon.service import Service
-from wspilot.errors import NotFound, Refused, TimedOut, UsageError, WspilotError
+from wspilot.errors import Code, NotFound, Refused, TimedOut, UsageError, WspilotError
 from wspilot.messages import Verb
 from wspilot.model import Vm, VmState, Workspace, WorkspaceState
 from wspilot.text import check_name, clean, format_duration, parse_duration
@@ -198,5 +198,7 @@ class Acting:
         refused = [f"{vm.name}: {vm.refused}" for vm in members if vm.refused]
         if refused:
             more = f" (and {len(refused) - 5} more)" if len(refused) > 5 else ""
-            raise WspilotError("; ".join(refused[:5]) + more, "see: wspilot events")
+            codes = {vm.refused_code for vm in members if vm.refused}
+            code = Code(codes.pop() or Code.FAILED) if len(codes) == 1 else Code.FAILED
+            raise WspilotError("; ".join(refused[:5]) + more, "see: wspilot events", code)
         return True

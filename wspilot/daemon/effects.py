@@ -31,6 +31,7 @@ from wspilot.daemon.core.events import (
     Wipe,
 )
 from wspilot.daemon.core.slots import job_name
+from wspilot.daemon.headnode import own_addresses
 from wspilot.daemon.hints import Hints
 from wspilot.daemon.lrm.base import Answer, Command, Result, Verdict
 from wspilot.errors import TimedOut, WspilotError
@@ -151,10 +152,13 @@ class Effects:
         if image is not None:
             data["image"] = image.spec()
             data["ready"] = data["ready"] or image.ready
+        own = own_addresses()
+        node_too = site.lrm == "local" and not site.lrm_settings.get("via")
         nics = []
         for nic in data["nics"]:
             network = site.networks.get(nic["network"])
-            nics.append({**nic, **(network.spec() if network else {})})
+            known = {**network.spec(), "deny": network.denied(own, node_too)} if network else {}
+            nics.append({**nic, **known})
         return {**data, "nics": nics}
 
     def _picture(self, data: dict[str, Any]) -> dict[str, Any]:

@@ -112,9 +112,10 @@ class Hearing:
             self._service.tell_status()
 
     async def beats(self) -> None:
-        """Read hb/, for ever."""
+        """Read hb/, for ever, and clear away what ended slots' couriers have left."""
         while True:
             await asyncio.sleep(BEATS_S)
             with contextlib.suppress(OSError):
                 batch = await self._service.lane.run(self._service.spool.beats)
                 self._service.quietly([Heard(one.note) for one in batch.received])
+                await self._service.lane.run(self._service.spool.drafts.clear)

@@ -24,6 +24,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from wspilot.daemon.drafts import Drafts
 from wspilot.errors import Refused, WspilotError
 from wspilot.messages import (
     HB,
@@ -71,6 +72,7 @@ class Spool:
         self._names: list[str] = []
         self._doubtful: dict[str, float] = {}
         self._beats: dict[str, tuple[int, int]] = {}
+        self.drafts = Drafts(root)
         self._stuck: set[str] = set()  # in new/, refused, and not ours to remove
 
     def prepare(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.unit.core.dialogue import Dialogue
 from wspilot.daemon.core.events import Act
+from wspilot.errors import Code
 from wspilot.messages import Kind, Verb
 from wspilot.model import VmState
 
@@ -35,8 +38,18 @@ def test_what_a_node_refused_stays_until_the_next_verb() -> None:
     said = {"re": order.id, "ok": False, "code": 5, "message": "it is \x1b[2Jrunning"}
     d.hear(d.vms[0].node, Kind.ANSWER, said)
     assert d.vms[0].refused == "start: it is [2Jrunning" and d.vms[0].doing == ""
+    assert d.vms[0].refused_code == Code.REFUSED
     d.say(Act(Verb.STOP, (d.vms[0].id,)))
-    assert d.vms[0].refused == ""
+    assert d.vms[0].refused == "" and d.vms[0].refused_code == 0
+
+
+@pytest.mark.parametrize("code", [None, 0, 77, "5", [5], 1])
+def test_an_answer_with_no_code_that_is_known_is_a_failure(code: object) -> None:
+    d = running()
+    d.say(Act(Verb.START, (d.vms[0].id,)))
+    (order,) = d.orders("start")
+    d.hear(d.vms[0].node, Kind.ANSWER, {"re": order.id, "ok": False, "code": code})
+    assert (d.vms[0].refused, d.vms[0].refused_code) == ("start: refused", Code.FAILED)
 
 
 def test_a_vm_that_ends_meanwhile_is_waited_for_by_nobody() -> None:
@@ -44,12 +57,14 @@ def test_a_vm_that_ends_meanwhile_is_waited_for_by_nobody() -> None:
     d.say(Act(Verb.REBOOT, (d.vms[0].id,)))
     d.report(d.vms[0].node, d.vms[0], VmState.FAILED, "the disk is gone")
     assert d.vms[0].doing == "" and "it is failed" in d.vms[0].refused
+    assert d.vms[0].refused_code == Code.FAILED
 
 
 def test_a_vm_without_a_node_refuses_at_once() -> None:
     d = Dialogue(1)
     d.say(Act(Verb.PAUSE, (d.vms[0].id,)))
     assert d.vms[0].doing == "" and d.vms[0].refused == "pause: it is pending"
+    assert d.vms[0].refused_code == Code.REFUSED
 
 
 def test_a_lease_that_a_node_cannot_grant_ends_when_it_says() -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,7 +104,7 @@ def test_greedy_the_first_host_with_room_is_filled_first(pool: Pool) -> None:
         pool.until(id, JobState.RUNNING)
     assert [pool.hosts(id) for id in jobs] == [("n1",), ("n1",), ("n2",), ("n3",)]
     late = pool.submit("exec sleep 20", ppn=3)
-    time.sleep(0.2)
+    until(lambda: pool.jobs()[late].reason == "waiting for nodes")  # it was looked at
     assert pool.jobs()[late].state is JobState.QUEUED
     pool.cancel(jobs[2])
     pool.until(late, JobState.RUNNING)
@@ -116,11 +115,10 @@ def test_greedy_the_first_host_with_room_is_filled_first(pool: Pool) -> None:
 
 
 def test_a_term_reaches_the_host_and_is_waited_for(pool: Pool) -> None:
-    body = 'trap "sleep 0.3; echo put away; exit 0" TERM; while :; do sleep 0.1; done'
-    id = pool.submit(body)
-    pool.until(id, JobState.RUNNING)
-    until(lambda: (pool.home / "calls").exists())
-    time.sleep(0.3)  # its trap is set
+    trapped = pool.home / "trapped"
+    body = 'trap "sleep 0.3; echo put away; exit 0" TERM; : >%s; while :; do sleep 0.1; done'
+    id = pool.submit(body % trapped)
+    until(trapped.exists)
     pool.cancel(id)
     pool.until(id, JobState.DONE)
     assert "put away" in (pool.home / "0.out").read_text()

@@ -12,23 +12,51 @@ from wspilot.node.network import dhcp, frames
 MAC, IP = "02:57:0a:4d:00:02", "10.77.0.2"
 PORT = frames.port(MAC, IP, ["169.254.0.0/16", "10.0.0.5/32"])
 OTHER_MAC = bytes.fromhex("02570a4d0003")
+ARP = b"\x08\x06"
 KEY, SESSION = b"k" * 32, b"s" * 16
 
 
 def ipv4(
-    src: str = IP, dst: str = "10.77.0.3", mac: bytes = PORT.mac, kind: bytes = b"\x08\0"
+    src: str = IP,
+    dst: str = "10.77.0.3",
+    mac: bytes = PORT.mac,
+    kind: bytes = b"\x08\0",
+    ports: tuple[int, int] = (0, 0),
+    proto: int = 17,
+    options: bytes = b"",
+    part: int = 0,
 ) -> bytes:
     ends = ipaddress.IPv4Address(src).packed, ipaddress.IPv4Address(dst).packed
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, 0, 0, 64, 17, 0, *ends)
-    return OTHER_MAC + mac + kind + head + b"\0" * 8
+    first = 0x45 + len(options) // 4
+    head = struct.pack("!BBHHHBBH4s4s", first, 0, 28, 0, part, 64, proto, 0, *ends) + options
+    return OTHER_MAC + mac + kind + head + struct.pack("!HHI", *ports, 0)
 
 
-def arp(mac: bytes = PORT.mac, ip: str = IP, ether: bytes = PORT.mac) -> bytes:
+def arp(
+    mac: bytes = PORT.mac, ip: str = IP, ether: bytes = PORT.mac, asked: str = "10.77.0.3"
+) -> bytes:
     body = b"\0\x01\x08\0\x06\x04\0\x01" + mac + ipaddress.IPv4Address(ip).packed
-    return b"\xff" * 6 + ether + b"\x08\x06" + body + b"\0" * 6 + b"\x0a\x4d\0\x03"
+    return (
+        b"\xff" * 6 + ether + ARP + body + b"\0" * 6 + ipaddress.IPv4Address(asked).packed
+    ).ljust(60, b"\0")
 
 
-@pytest.mark.parametrize("frame", [ipv4(), arp(), arp(ip="0.0.0.0")])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param(ipv4(), id="ip"),
+        pytest.param(arp(), id="arp"),
+        pytest.param(arp(ip="0.0.0.0"), id="probe"),
+        # each is the control of one below
+        pytest.param(ipv4(ports=(68, 68)), id="udp-68"),
+        pytest.param(ipv4(ports=(66, 53)), id="udp-66"),
+        pytest.param(ipv4(ports=(67, 67), proto=6), id="tcp-67"),
+        pytest.param(ipv4(ports=(67, 68), part=100), id="fragment's-later-part"),
+        pytest.param(ipv4(options=b"\1" * 8, ports=(68, 53)), id="options"),
+        pytest.param(ipv4(dst="10.0.0.6"), id="next-to-denied"),
+        pytest.param(arp(asked="10.0.0.6"), id="arp-next-to-denied"),
+    ],
+)
 def test_a_guests_own_frames_pass(frame: bytes) -> None:
     assert frames.allowed(frame, PORT)
 
@@ -41,7 +69,19 @@ def test_a_guests_own_frames_pass(frame: bytes) -> None:
         pytest.param(arp(mac=OTHER_MAC), id="arp-mac"),
         pytest.param(arp(ip="10.77.0.3"), id="arp-ip"),
         pytest.param(arp(ether=OTHER_MAC), id="arp-ether"),
+        pytest.param(arp(asked="169.254.169.254"), id="arp-denied"),
+        pytest.param(arp(asked="10.0.0.5"), id="arp-denied-host"),
+        pytest.param(arp(ip="0.0.0.0", asked="10.0.0.5"), id="arp-denied-probe"),
+        pytest.param(arp()[:41], id="arp-short"),
+        pytest.param(ipv4(ports=(67, 68)), id="dhcp-server"),
+        pytest.param(ipv4(dst="255.255.255.255", ports=(67, 68)), id="dhcp-server-broadcast"),
+        pytest.param(ipv4(ports=(67, 1024)), id="dhcp-relay"),
+        pytest.param(ipv4(options=b"\1" * 8, ports=(67, 68)), id="dhcp-server-behind-options"),
+        pytest.param(ipv4(ports=(67, 68), part=0x2000), id="dhcp-server-first-part"),
+        pytest.param(ipv4(dst="255.255.255.255", ports=(68, 67)), id="dhcp-rebind"),
+        pytest.param(ipv4(ports=(1024, 67)), id="dhcp-question"),
         pytest.param(ipv4(kind=b"\x86\xdd"), id="ipv6"),
+        pytest.param(OTHER_MAC + PORT.mac + b"\x86\xdd\x60" + bytes(60), id="ipv6-whole"),
         pytest.param(ipv4(kind=b"\x81\0"), id="vlan"),
         pytest.param(OTHER_MAC + PORT.mac + b"\x81\0\0\x05" + ipv4()[12:], id="vlan-tagged"),
         pytest.param(OTHER_MAC + PORT.mac + b"\x88\xa8\0\x05" + ipv4()[12:], id="qinq"),
@@ -51,6 +91,7 @@ def test_a_guests_own_frames_pass(frame: bytes) -> None:
         pytest.param(ipv4()[:33], id="short"),
         pytest.param(b"", id="empty"),
         pytest.param(PORT.mac * 2 + b"\x08\0" + b"\x65" + bytes(40), id="version"),
+        pytest.param(ipv4()[:14] + b"\x44" + ipv4()[15:], id="header-too-short"),
     ],
 )
 def test_what_is_not_its_own_does_not(frame: bytes) -> None:
@@ -87,12 +128,13 @@ def test_a_switch_that_begins_again_is_not_taken_for_a_replay() -> None:
     assert opener.open(frames.Sealer(KEY, SESSION, 2_000_000_000).seal(1, ipv4()))
 
 
-def ask(kind: int, mac: bytes = PORT.mac, wanted: bytes = b"") -> bytes:
-    body = b"\x01\x01\x06\0abcd" + bytes(20) + mac.ljust(16, b"\0") + bytes(192)
+def ask(kind: int, mac: bytes = PORT.mac, wanted: bytes = b"", mine: bytes = bytes(4)) -> bytes:
+    """`mine`: the address that the guest has already and asks for again."""
+    body = b"\x01\x01\x06\0abcd" + bytes(4) + mine + bytes(12) + mac.ljust(16, b"\0") + bytes(192)
     body += b"\x63\x82\x53\x63" + bytes([53, 1, kind])
     body += (bytes([50, 4]) + wanted if wanted else b"") + b"\xff"
     udp = b"\0\x44\0\x43" + struct.pack("!HH", 8 + len(body), 0) + body
-    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, bytes(4),
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0, mine,
                        b"\xff" * 4)  # fmt: skip
     return b"\xff" * 6 + mac + b"\x08\0" + head + udp
 
@@ -111,6 +153,14 @@ def test_a_guest_is_told_its_address_and_nothing_else_is_answered() -> None:
     assert dhcp.reply(ask(dhcp.REQUEST, wanted=b"\x0a\x4d\0\x09"), PORT, TOLD) is None
     assert dhcp.reply(ask(8), PORT, TOLD) is None
     assert not frames.is_dhcp(ask(dhcp.DISCOVER, mac=OTHER_MAC), PORT)
+
+
+def test_a_guest_that_has_its_address_is_told_so_again() -> None:
+    """A renewal from its own address: an answer, and nothing that may be carried on."""
+    rebind = ask(dhcp.REQUEST, mine=PORT.ip)
+    assert frames.is_dhcp(rebind, PORT) and not frames.allowed(rebind, PORT)
+    answer = dhcp.reply(rebind, PORT, TOLD)
+    assert answer is not None and bytes([53, 1, dhcp.ACK]) in answer
 
 
 def test_torn_questions_are_not_answered() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from wspilot.daemon.core.events import Act, Extend
 from wspilot.daemon.core.orders import send
 from wspilot.daemon.core.turn import Rules, Turn
+from wspilot.errors import Code
 from wspilot.messages import Verb
 from wspilot.model import FINAL_SLOT, PendingOrder, Slot, Vm, Workspace
 from wspilot.text import format_duration
@@ -30,9 +31,9 @@ def act(turn: Turn, event: Act) -> None:
             continue
         pilot = turn.books.pilot(vm.pilot) if vm.pilot else None
         if pilot is None or pilot.state != "ready" or vm.wanted == "gone":
-            _said(turn, vm, f"{event.verb.value}: it is {vm.state.value}")
+            _said(turn, vm, f"{event.verb.value}: it is {vm.state.value}", Code.REFUSED)
             continue
-        turn.books.put(replace(vm, doing=event.verb.value, refused=""))
+        turn.books.put(replace(vm, doing=event.verb.value, refused="", refused_code=0))
         data = {"vm": vm.id, "grace_s": turn.rules.stop_s, **event.data}
         send(turn, pilot, event.verb, data, vm.id, TTL_S)
         turn.note(
@@ -41,11 +42,12 @@ def act(turn: Turn, event: Act) -> None:
         )  # fmt: skip
 
 
-def answered(turn: Turn, order: PendingOrder, refused: str, data: Any) -> None:
+def answered(turn: Turn, order: PendingOrder, refused: str, code: Any, data: Any) -> None:
     """A node's answer to a verb or to a lease; `refused` is empty where it was done."""
     vm = turn.books.vm(order.vm)
     if vm is not None and order.kind == vm.doing:
-        _said(turn, vm, f"{order.kind}: {refused}" if refused else "")
+        known = Code(code) if code in list(Code) else Code.FAILED
+        _said(turn, vm, f"{order.kind}: {refused}" if refused else "", known)
     slot = turn.books.slot(order.slot)
     ws = turn.books.workspace(slot.workspace) if slot else None
     if order.kind == Verb.LEASE.value and refused and ws is not None and ws.ends is not None:
@@ -54,8 +56,8 @@ def answered(turn: Turn, order: PendingOrder, refused: str, data: Any) -> None:
             turn.books.put(replace(ws, ends=min(ws.ends, turn.now + left)))
 
 
-def _said(turn: Turn, vm: Vm, refused: str) -> None:
-    turn.books.put(replace(vm, doing="", refused=refused))
+def _said(turn: Turn, vm: Vm, refused: str, code: int) -> None:
+    turn.books.put(replace(vm, doing="", refused=refused, refused_code=code if refused else 0))
     turn.touched[vm.workspace] = None
 
 

@@ -245,7 +245,8 @@ def _answer(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -> N
     withdraw(turn, order)
     ok = bool(note.data.get("ok"))
     text = clean(str(note.data.get("message", "")), 500)
-    acting.answered(turn, order, "" if ok else text or "refused", note.data.get("data"))
+    why = "" if ok else text or "refused"
+    acting.answered(turn, order, why, note.data.get("code"), note.data.get("data"))
     if ok:
         return
     turn.note(

@@ -14,6 +14,7 @@ from typing import Any
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import Effect
 from wspilot.daemon.policy import SlotPlan
+from wspilot.errors import Code
 from wspilot.model import (
     FINAL_SLOT,
     SLOT_MOVES,
@@ -144,7 +145,8 @@ class Turn:
             if state in (VmState.FAILED, VmState.UNKNOWN):
                 change.setdefault("phase", vm.state.value)
             if vm.doing and state in (VmState.FAILED, VmState.TERMINATED):
-                change |= {"doing": "", "refused": f"{vm.doing}: it is {state.value}"}
+                text = f"{vm.doing}: it is {state.value}"
+                change |= {"doing": "", "refused": text, "refused_code": int(Code.FAILED)}
             change = {"since": self.now, "waits_for": "", "progress": None, **change}
             change["state"] = state
         new = replace(vm, **change, seen=self.now, seen_by=by)
