@@ -77,14 +77,19 @@ class Node:
         self._process = subprocess.Popen([*argv, *setup], stdout=-1, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "up\n"
-        ip("-n", self.name, "link", "add", "up0", "type", "veth",
-           "peer", "name", f"n{number}", "netns", site)  # fmt: skip
-        ip("-n", site, "link", "set", f"n{number}", "master", "sbr", "up")
-        ip("-n", self.name, "link", "add", "wbr", "type", "bridge", "forward_delay", "0")
-        ip("-n", self.name, "link", "set", "up0", "master", "wbr", "up")
-        ip("-n", self.name, "addr", "add", f"192.168.77.{number}/24", "dev", "wbr")
-        for device in ("wbr", "lo"):
-            ip("-n", self.name, "link", "set", device, "up")
+        self.plug(site, "sbr", "wbr", f"192.168.77.{number}/24")
+        ip("-n", self.name, "link", "set", "lo", "up")
+
+    def plug(self, site: str, wire: str, bridge: str, address: str) -> None:
+        """A bridge of the node's own, on one of the site's wires."""
+        far, near = f"{wire}{self.number}", "up0" if wire == "sbr" else f"up-{wire}"
+        ip("-n", self.name, "link", "add", near, "type", "veth",
+           "peer", "name", far, "netns", site)  # fmt: skip
+        ip("-n", site, "link", "set", far, "master", wire, "up")
+        ip("-n", self.name, "link", "add", bridge, "type", "bridge", "forward_delay", "0")
+        ip("-n", self.name, "link", "set", near, "master", bridge, "up")
+        ip("-n", self.name, "addr", "add", address, "dev", bridge)
+        ip("-n", self.name, "link", "set", bridge, "up")
 
     def argv(self, *words: str) -> list[str]:
         """A command line that runs in the node."""
@@ -166,8 +171,7 @@ class Site:
     def __enter__(self) -> Site:
         ip("netns", "add", self.name)
         try:
-            ip("-n", self.name, "link", "add", "sbr", "type", "bridge", "forward_delay", "0")
-            ip("-n", self.name, "link", "set", "sbr", "up")
+            self.wire("sbr")
             for number in range(1, self._wanted + 1):
                 self.nodes.append(Node(self.name, number, self._conf))
         except BaseException:
@@ -177,6 +181,17 @@ class Site:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def wire(self, name: str, *addresses: str) -> None:
+        """One that nodes can be plugged into. With an address the site itself is a host on it."""
+        ip("-n", self.name, "link", "add", name, "type", "bridge", "forward_delay", "0")
+        for address in addresses:
+            ip("-n", self.name, "addr", "add", address, "dev", name)
+        ip("-n", self.name, "link", "set", name, "up")
+
+    def argv(self, *words: str) -> list[str]:
+        """A command line that runs on the site's own host."""
+        return ["ip", "netns", "exec", self.name, *words]
 
     def close(self) -> None:
         """Nothing of it is left."""
