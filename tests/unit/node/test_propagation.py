@@ -213,7 +213,14 @@ async def test_ssh_is_asked_as_a_list_and_its_failure_is_told(
     Path(got["disk"]).unlink()
     fake.write_text("#!/bin/sh\necho 'Host key verification failed.' >&2\nexit 255\n")
     said = await refused(node, image(f"ssh://host{tmp_path}/d", data))
-    assert "is truncated" in said or "Host key verification failed" in said
+    assert "ssh: Host key verification failed" in said and "truncated" not in said
+    fake.write_text("#!/bin/sh\nexit 255\n")
+    assert "ssh: code 255" in await refused(node, image(f"ssh://host{tmp_path}/d", data))
+    fake.write_text(f"#!/bin/sh\nhead -c 1000 {tmp_path}/d\nexit 1\n")  # lost in its middle
+    assert "ssh: code 1" in await refused(node, image(f"ssh://host{tmp_path}/d", data))
+    fake.write_text(f"#!/bin/sh\nhead -c 1000 {tmp_path}/d\n")
+    said = await refused(node, image(f"ssh://host{tmp_path}/d", data))
+    assert "is truncated: it has 1000 bytes" in said, "ssh is content: then it is the file"
 
 
 # -- its end

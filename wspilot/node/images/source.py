@@ -138,22 +138,35 @@ def _ssh(file: Wanted, offset: int) -> Iterator[Read]:
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         assert process.stdout is not None and process.stderr is not None
-        out, err = process.stdout, process.stderr
-        ended = False
+        out, err = process.stdout.fileno(), process.stderr.fileno()
+        os.set_blocking(err, False)  # a connection that ssh shares may hold it open
 
         def read() -> bytes:
-            nonlocal ended
-            data = os.read(out.fileno(), BLOCK)
-            ended = not data
+            data = os.read(out, BLOCK)
+            if not data:
+                _ended_well(file, process, err)
             return data
 
         try:
             yield read
-            if ended and process.wait(CONNECT_S):
-                why = clean(err.read(2000), 300) or f"code {process.returncode}"
-                raise WspilotError(f"{clean(file.where, 300)}: ssh: {why}")
         finally:
             process.kill()
+
+
+def _ended_well(file: Wanted, process: subprocess.Popen[bytes], err: int) -> None:
+    """At the end of what came: ssh's own word comes before that too few bytes did."""
+    try:
+        code = process.wait(CONNECT_S)
+    except subprocess.TimeoutExpired:
+        raise WspilotError(f"{clean(file.where, 300)}: ssh does not end") from None
+    if code:
+        why = ""
+        with contextlib.suppress(BlockingIOError):
+            why = clean(os.read(err, 2000), 300)
+        raise WspilotError(
+            f"{clean(file.where, 300)}: ssh: {why or f'code {code}'}",
+            "as this user, on the node, it must work without a question: ssh -o BatchMode=yes",
+        )
 
 
 def wrong_size(file: Wanted, size: int) -> WspilotError:
