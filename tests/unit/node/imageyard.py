@@ -89,7 +89,7 @@ class Web:
     def __init__(
         self, files: Mapping[str, bytes], pace_s: float = 0.0, tls: ssl.SSLContext | None = None
     ) -> None:
-        self.sent, self.lock = 0, threading.Lock()
+        self.sent, self.lock, self.pace_s = 0, threading.Lock(), pace_s
         self.requests: list[str] = []
         web = self
 
@@ -110,7 +110,7 @@ class Web:
                         with web.lock:
                             web.sent += len(data[at : at + (1 << 18)])
                         self.wfile.write(data[at : at + (1 << 18)])
-                        threading.Event().wait(pace_s)
+                        threading.Event().wait(web.pace_s)
 
             def log_message(self, *_: Any) -> None:
                 pass
