@@ -32,7 +32,8 @@ udhcpc -i eth0 -n -q -t 20 -s /tmp/bound 2>/dev/null
 SCRIPT = """#!/bin/sh
 {1}n=0
 until ping -c 1 -W 1 {0} >/dev/null 2>&1; do n=$((n+1)); [ $n -gt 40 ] && break; sleep 1; done
-echo "$(cat /tmp/gave) $(ping -c 5 -W 2 {0} | sed -n '/received/p')"
+full=$(($(cat /sys/class/net/eth0/mtu) - 28))  # what fits into one frame, beside its headers
+echo "$(cat /tmp/gave) $full: $(ping -c 5 -W 2 -s $full {0} | sed -n '/received/p')"
 """
 
 
