@@ -166,10 +166,11 @@ class Site:
 
     def __init__(self, nodes: int, conf: str = CONF) -> None:
         self.name, self.nodes = f"wsb{os.getpid() % 100000}", list[Node]()
+        self._spaces: list[str] = []
         self._wanted, self._conf = nodes, conf
 
     def __enter__(self) -> Site:
-        ip("netns", "add", self.name)
+        self.host()
         try:
             self.wire("sbr")
             for number in range(1, self._wanted + 1):
@@ -189,15 +190,24 @@ class Site:
             ip("-n", self.name, "addr", "add", address, "dev", name)
         ip("-n", self.name, "link", "set", name, "up")
 
+    def host(self, name: str = "") -> None:
+        """A host that is no node; the site's own has no name."""
+        ip("netns", "add", self.name + name)
+        self._spaces.append(self.name + name)
+
     def argv(self, *words: str) -> list[str]:
         """A command line that runs on the site's own host."""
         return ["ip", "netns", "exec", self.name, *words]
+
+    def run(self, *words: str) -> None:
+        subprocess.run(self.argv(*words), check=True, timeout=LIMIT_S)
 
     def close(self) -> None:
         """Nothing of it is left."""
         for node in self.nodes:
             node.close()
-        subprocess.run(["ip", "netns", "del", self.name], check=False, timeout=LIMIT_S)
+        for name in self._spaces:
+            subprocess.run(["ip", "netns", "del", name], check=False, timeout=LIMIT_S)
 
 
 @contextlib.contextmanager

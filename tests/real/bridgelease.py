@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.real.bridgelab import LIMIT_S, Node, Site
+from tests.real.bridgelab import Node, Site
 from tests.real.lab import Lab
 from wspilot.guest import build_guest, default_cache
 
@@ -34,9 +34,8 @@ def two_nodes() -> Iterator[Site]:
         one.wire("spub", f"{ROUTER}/24")
         for node in one.nodes:
             node.plug(one.name, "spub", "wpub", f"10.78.0.{240 + node.number}/24")
-        for words in ("addr add 192.168.77.254/24 dev sbr", f"addr add {OUTSIDE}/32 dev lo",
-                      "link set lo up"):  # fmt: skip
-            subprocess.run(one.argv("ip", *words.split()), check=True, timeout=LIMIT_S)
+        one.run("ip", "addr", "add", "192.168.77.254/24", "dev", "sbr")
+        _outside(one)
         words = f"--bind-interfaces --listen-address={ROUTER} --address=/storage.example/{OUTSIDE}"
         argv = ["dnsmasq", "-k", "--conf-file=/dev/null", "--no-resolv", "--pid-file="]
         server = subprocess.Popen(one.argv(*argv, *words.split()))
@@ -45,6 +44,18 @@ def two_nodes() -> Iterator[Site]:
         finally:
             server.kill()
             server.wait()
+
+
+def _outside(site: Site) -> None:
+    """A host beyond the router, which is the site's own host, where the daemon runs too."""
+    site.host("far")
+    far = f"{site.name}far"
+    for words in (f"link add out type veth peer name in0 netns {far}",
+                  "addr add 192.0.2.1/24 dev out", "link set out up",
+                  f"-n {far} addr add {OUTSIDE}/24 dev in0", f"-n {far} link set in0 up",
+                  f"-n {far} route add default via 192.0.2.1"):  # fmt: skip
+        site.run("ip", *words.split())
+    site.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 
 @contextlib.contextmanager
