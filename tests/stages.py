@@ -142,6 +142,7 @@ STAGES = (
             Need("cpio", "cpio"),
             Need("mke2fs", "e2fsprogs"),
             Need("bindfs", "bindfs fuse3"),
+            Need("sshd", "openssh-server"),
         ),
         real=True,
     ),

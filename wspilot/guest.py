@@ -90,6 +90,7 @@ if [ -n "$seed" ]; then
 elif [ -x /etc/wspilot/report ]; then  # its disk was patched: it knows its name, and asks for more
   busybox hostname -F /etc/hostname
   busybox ifconfig lo 127.0.0.1
+  : >/etc/resolv.conf
   for i in /sys/class/net/eth*; do busybox udhcpc -nq -O mtu -i "${i##*/}" -s /etc/dhcp; done
   busybox sh /etc/wspilot/report
 else
@@ -107,6 +108,7 @@ DHCP = """\
 [ "$1" = bound ] || exit 0
 busybox ifconfig "$interface" "$ip" netmask "$subnet" mtu "${mtu:-1500}"
 [ -z "$router" ] || busybox route add default gw "${router%% *}"
+for d in $dns; do echo "nameserver $d"; done >>/etc/resolv.conf
 """
 POWER = """\
 #!/bin/busybox sh

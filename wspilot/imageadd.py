@@ -226,6 +226,8 @@ def _content(source: str, progress: Callable[[int, int], None]) -> Any:
     import urllib.error
     import urllib.request
 
+    from wspilot.node.images.source import unreached
+
     if source.startswith("ssh://"):
         yield from _by_ssh(source, progress)
         return
@@ -243,8 +245,10 @@ def _content(source: str, progress: Callable[[int, int], None]) -> Any:
                 yield data
                 done += len(data)
                 progress(done, size)
+    except urllib.error.HTTPError as error:
+        raise WspilotError(f"{clean(source, 200)}: the server says {error.code}") from None
     except urllib.error.URLError as error:
-        raise WspilotError(f"{clean(source, 200)}: {clean(str(error), 200)}") from None
+        raise unreached(source, error.reason) from None
     if size and done != size:
         raise WspilotError(f"{clean(source, 200)} is truncated: {done} of {size} bytes came")
 

@@ -11,24 +11,29 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from tests.bench.measure import Sample, sample, show
-from tests.bench.site import BenchSite, bench_site
+from tests.bench.site import LIMIT_S, BenchSite, bench_site
 from wspilot.daemon.lrm.base import JobRequest, Verdict
 from wspilot.daemon.lrm.local import LocalDriver
 from wspilot.daemon.lrm.runner import run_blocking
 from wspilot.daemon.lrm.site import LocalSettings
 from wspilot.guest import GuestImage, build_guest, default_cache
+from wspilot.node.context import make_seed
 from wspilot.nodecode import node_zipapp
 
-RUNS = 3
+RUNS, EIGHT = 3, 8
 
 
 def run() -> None:
     """Print the tables."""
     _sim()
     _real()
+    _eight()
 
 
 def _sim() -> None:
@@ -93,37 +98,8 @@ def _plain(guest: GuestImage) -> float:
     with tempfile.TemporaryDirectory(prefix="wspilot-plain-") as place:
         root = Path(place)
         said, script = root / "said", root / "job.sh"
-        image = guest.image
-        argv = [
-            "qemu-system-x86_64",
-            "-accel",
-            "tcg,tb-size=32",
-            "-M",
-            "q35",
-            "-cpu",
-            "max,la57=off",
-            "-m",
-            "128",
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-kernel",
-            image["kernel"],
-            "-initrd",
-            image["initrd"],
-            "-append",
-            image["append"],
-            "-serial",
-            f"file:{root / 'console'}",
-            "-device",
-            "virtio-serial-pci",
-            "-chardev",
-            f"file,id=a,path={said}",
-            "-device",
-            "virtserialport,chardev=a,name=org.wspilot.0",
-        ]
-        script.write_text(f"#!/bin/sh\nexec {shlex.join(map(str, argv))}\n")
+        argv = _qemu(guest, root, said)
+        script.write_text(f"#!/bin/sh\nexec {shlex.join(argv)}\n")
         script.chmod(0o755)
         driver = LocalDriver(LocalSettings(grace_s=1.0), root / "lrm")
         request = JobRequest("plain", 1, 1, 300, 120, str(script), str(root / "out"))
@@ -131,10 +107,72 @@ def _plain(guest: GuestImage) -> float:
         answer = driver.submitted(run_blocking(driver.submit(request)))
         assert answer.verdict is Verdict.ACCEPTED, answer
         deadline = time.monotonic() + 90
-        while b"WSPILOT ready" not in (said.read_bytes() if said.exists() else b""):
+        while b"WSPILOT ready" not in _read(said):
             assert time.monotonic() < deadline, (root / "out").read_text()
             time.sleep(0.01)
         taken = time.perf_counter() - begin
         run_blocking(driver.cancel(answer.job_id))
         time.sleep(3.5)  # its grace, and the batch system's own end
         return taken
+
+
+def _qemu(guest: GuestImage, root: Path, said: Path) -> list[str]:
+    """A guest as one would start it by hand; what it says comes to `said`."""
+    image = guest.image
+    words = (
+        "qemu-system-x86_64 -accel tcg,tb-size=32 -M q35 -cpu max,la57=off -m 128 -nodefaults"
+        f" -no-user-config -display none -kernel {image['kernel']} -initrd {image['initrd']}"
+        f" -serial file:{root / 'console'} -device virtio-serial-pci"
+        f" -chardev file,id=a,path={said} -device virtserialport,chardev=a,name=org.wspilot.0"
+    )
+    return [*words.split(), "-append", str(image["append"])]
+
+
+def _eight() -> None:
+    """One workspace, packed on a node, against the same guests started at once (issue 5: 1.15 x).
+
+    One run; both tell their guests the same, and give them a NIC.
+    """
+    guest = build_guest(default_cache() / "guest", default_cache() / "deb")
+    group = {"name": "g", "type": "small", "count": EIGHT, "placement": "pack"}
+    asked = {"workspace": {"name": "eight", "duration": "10m"}, "group": [group]}
+    with bench_site("qemu", guest.out, '[budget]\nboot = "5m"') as site:
+        ours, _, ws = site.deploy(ensemble=asked)
+    plain = _at_once(guest, ws["vms"])
+    rows = [
+        Sample(f"{EIGHT} QEMUs started by hand, until all have spoken", (plain,)),
+        Sample(f"a workspace of {EIGHT}, until they have", (ours,)),
+    ]
+    show(f"{EIGHT} real guests (TCG), one run", rows, 1.0, "s")
+
+
+def _at_once(guest: GuestImage, vms: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds until every guest has said that it is up."""
+    members = [{"host": f"g-{n}", "networks": ["private"], "ips": [vm["nics"][0]["ip"]]}
+               for n, vm in enumerate(vms, 1)]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="wspilot-plain-") as place, ExitStack() as stack:
+        begin = time.perf_counter()
+        said = []
+        for member, vm in zip(members, vms):
+            root = Path(place) / str(vm["id"])
+            root.mkdir()
+            data = {"id": vm["id"], "host": member["host"], "nics": vm["nics"]}
+            make_seed(root / "seed", data, {"members": members})
+            said.append(root / "said")
+            more = (
+                f"-drive if=none,id=s,read-only=on,format=raw,file={root / 'seed'}"
+                " -device virtio-blk-pci,drive=s,serial=seed -netdev user,id=n,restrict=on"
+                f" -device virtio-net-pci,netdev=n,romfile=,mac={vm['nics'][0]['mac']}"
+            )
+            child = subprocess.Popen([*_qemu(guest, root, said[-1]), *more.split()])
+            stack.callback(child.wait)
+            stack.callback(child.kill)
+        deadline = time.monotonic() + LIMIT_S
+        while not all(b"WSPILOT ready" in _read(one) for one in said):
+            assert time.monotonic() < deadline, [_read(one) for one in said]
+            time.sleep(0.02)
+        return time.perf_counter() - begin
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""

@@ -32,6 +32,7 @@ name = "small"
 cpus = 1
 memory = "128MiB"
 """
+LIMIT_S = 300.0
 
 
 class BenchSite:
@@ -41,13 +42,17 @@ class BenchSite:
         self.home = home
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        return call(self.home, method, params, timeout_s=120)
+        return call(self.home, method, params, timeout_s=LIMIT_S + 10)
 
     def lease(self, count: int) -> tuple[float, float, dict[str, Any]]:
         """(seconds to active, seconds from destroy to ended, the workspace)."""
-        begin = time.perf_counter()
-        ws = self.call("deploy", type="small", count=count, duration="10m")["workspace"]
-        active = self.call("wait", id=ws["id"], **{"for": "active", "timeout_s": 110})["workspace"]
+        return self.deploy(type="small", count=count, duration="10m")
+
+    def deploy(self, **asked: Any) -> tuple[float, float, dict[str, Any]]:
+        """The same for whatever is asked for."""
+        begin, limit_s = time.perf_counter(), {"for": "active", "timeout_s": LIMIT_S}
+        ws = self.call("deploy", **asked)["workspace"]
+        active = self.call("wait", id=ws["id"], **limit_s)["workspace"]
         up = time.perf_counter() - begin
         begin = time.perf_counter()
         self.call("destroy", ids=[ws["id"]])

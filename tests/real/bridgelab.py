@@ -77,14 +77,19 @@ class Node:
         self._process = subprocess.Popen([*argv, *setup], stdout=-1, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "up\n"
-        ip("-n", self.name, "link", "add", "up0", "type", "veth",
-           "peer", "name", f"n{number}", "netns", site)  # fmt: skip
-        ip("-n", site, "link", "set", f"n{number}", "master", "sbr", "up")
-        ip("-n", self.name, "link", "add", "wbr", "type", "bridge", "forward_delay", "0")
-        ip("-n", self.name, "link", "set", "up0", "master", "wbr", "up")
-        ip("-n", self.name, "addr", "add", f"192.168.77.{number}/24", "dev", "wbr")
-        for device in ("wbr", "lo"):
-            ip("-n", self.name, "link", "set", device, "up")
+        self.plug(site, "sbr", "wbr", f"192.168.77.{number}/24")
+        ip("-n", self.name, "link", "set", "lo", "up")
+
+    def plug(self, site: str, wire: str, bridge: str, address: str) -> None:
+        """A bridge of the node's own, on one of the site's wires."""
+        far, near = f"{wire}{self.number}", "up0" if wire == "sbr" else f"up-{wire}"
+        ip("-n", self.name, "link", "add", near, "type", "veth",
+           "peer", "name", far, "netns", site)  # fmt: skip
+        ip("-n", site, "link", "set", far, "master", wire, "up")
+        ip("-n", self.name, "link", "add", bridge, "type", "bridge", "forward_delay", "0")
+        ip("-n", self.name, "link", "set", near, "master", bridge, "up")
+        ip("-n", self.name, "addr", "add", address, "dev", bridge)
+        ip("-n", self.name, "link", "set", bridge, "up")
 
     def argv(self, *words: str) -> list[str]:
         """A command line that runs in the node."""
@@ -161,13 +166,13 @@ class Site:
 
     def __init__(self, nodes: int, conf: str = CONF) -> None:
         self.name, self.nodes = f"wsb{os.getpid() % 100000}", list[Node]()
+        self._spaces: list[str] = []
         self._wanted, self._conf = nodes, conf
 
     def __enter__(self) -> Site:
-        ip("netns", "add", self.name)
+        self.host()
         try:
-            ip("-n", self.name, "link", "add", "sbr", "type", "bridge", "forward_delay", "0")
-            ip("-n", self.name, "link", "set", "sbr", "up")
+            self.wire("sbr")
             for number in range(1, self._wanted + 1):
                 self.nodes.append(Node(self.name, number, self._conf))
         except BaseException:
@@ -178,11 +183,31 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def wire(self, name: str, *addresses: str) -> None:
+        """One that nodes can be plugged into. With an address the site itself is a host on it."""
+        ip("-n", self.name, "link", "add", name, "type", "bridge", "forward_delay", "0")
+        for address in addresses:
+            ip("-n", self.name, "addr", "add", address, "dev", name)
+        ip("-n", self.name, "link", "set", name, "up")
+
+    def host(self, name: str = "") -> None:
+        """A host that is no node; the site's own has no name."""
+        ip("netns", "add", self.name + name)
+        self._spaces.append(self.name + name)
+
+    def argv(self, *words: str) -> list[str]:
+        """A command line that runs on the site's own host."""
+        return ["ip", "netns", "exec", self.name, *words]
+
+    def run(self, *words: str) -> None:
+        subprocess.run(self.argv(*words), check=True, timeout=LIMIT_S)
+
     def close(self) -> None:
         """Nothing of it is left."""
         for node in self.nodes:
             node.close()
-        subprocess.run(["ip", "netns", "del", self.name], check=False, timeout=LIMIT_S)
+        for name in self._spaces:
+            subprocess.run(["ip", "netns", "del", name], check=False, timeout=LIMIT_S)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ adapter = "none"
 allow_root = true
 images = "{images}"
 [lrm.local]
-nodes = 4
+{lrm}
 [budget]
 boot = "{boot}"
 [[type]]
@@ -40,7 +40,7 @@ disk = "1GiB"
 {way}
 cidr = "10.77.0.0/24"
 [network.public]
-way = "user"
+{public}
 cidr = "10.78.0.0/24"
 {more}"""
 ENDS_S = 20.0
@@ -60,6 +60,8 @@ class Lab:
         way: str = 'way = "user"',
         boot: str = "4m",
         more: str = "",
+        public: str = 'way = "user"',
+        lrm: str = "nodes = 4",
     ) -> None:
         self.prefix = prefix  # how a command is run where the nodes are
         self.home = place / "home"
@@ -70,7 +72,8 @@ class Lab:
         for name in ("vmlinuz", "initrd", "image.json"):
             shutil.copy(guest.out / name, image / name)
         site = place / "site.toml"
-        site.write_text(SITE.format(images=images, boot=boot, more=more, way=way))
+        words = {"way": way, "public": public, "lrm": lrm, "boot": boot, "more": more}
+        site.write_text(SITE.format(images=images, **words))
         self.pid = self.cli("daemon", "--config", str(site), "--detach")["pid"]
 
     def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:

@@ -34,9 +34,15 @@ class Meeting:
 
 
 def guests_meet(way: str, nodes: Sequence[Sequence[str]]) -> Meeting:
-    """`nodes`: how a command is run in each. Guests have 10.77.0.2 and 10.77.0.3."""
+    """`nodes`: how a command is run in each. Guests have 10.77.0.2 and 10.77.0.3.
+
+    Their largest frames leave their nodes whole.
+    """
+    before = [_fragments(prefix) for prefix in nodes]
     with meeting(way, nodes) as met:
-        return met
+        pass
+    assert [_fragments(prefix) for prefix in nodes] == before
+    return met
 
 
 @contextlib.contextmanager
@@ -89,6 +95,14 @@ def _copies(ground: Path) -> tuple[Path, Path]:
         shutil.copytree(package, code / package.name, dirs_exist_ok=True, ignore=skip)
     subprocess.run(["chmod", "-R", "a+rX", str(guest), str(code)], check=True)
     return guest, code
+
+
+def _fragments(prefix: Sequence[str]) -> int:
+    """How many a node has made of what was too long for its wire."""
+    argv = [*prefix, "cat", "/proc/net/snmp"]
+    told = subprocess.run(argv, check=True, capture_output=True, text=True, timeout=20).stdout
+    names, values = (line.split() for line in told.splitlines() if line.startswith("Ip:"))
+    return int(values[names.index("FragCreates")])
 
 
 def _line(one: subprocess.Popen[str]) -> str:

@@ -83,6 +83,13 @@ def test_every_member_of_the_osg_example_resolves_and_reaches_every_other(
     lab.cli("pause", "osg/ce/1")
     refused = lab.run("reboot", "osg/ce/1")
     assert refused.returncode == Code.REFUSED and "it is paused; reboot needs" in refused.stderr
+
+    # And on the whole workspace, of which one is what it shall be already.
+    for verb, then in (("pause", "paused"), ("resume", "running"), ("suspend", "suspended"),
+                       ("resume", "running"), ("reboot", "running")):  # fmt: skip
+        lab.cli(verb, "osg", "--timeout", "240")
+        assert {vm["state"] for vm in lab.show("osg")["vms"]} == {then}, verb
+    assert lab.show("osg")["state"] == "active"
     lab.cli("extend", "osg", "--by", "1m")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,9 @@ def guest(request: pytest.FixtureRequest, site: Site, journal: str) -> Iterator[
         assert node.ask("net-attach", nic) == {"tap": "wsv1.0"}
         with node.inside():
             tap = wire.own("wsv1.0")
+        end = time.monotonic() + SOON_S
+        while node.run("cat", "/sys/class/net/wsv1.0/brport/state") != "3\n":  # it forwards
+            assert time.monotonic() < end, "the bridge does not see its carrier"
         with far.inside(), wire.listening("up0") as outside:
             try:
                 yield Guest(node, tap, outside, nic)

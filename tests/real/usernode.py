@@ -46,7 +46,8 @@ done; }} >/dev/null 2>&1 &
 SCRIPT = """#!/bin/sh
 {1}n=0
 until ping -c 1 -W 1 {0} >/dev/null 2>&1; do n=$((n+1)); [ $n -gt 40 ] && break; sleep 1; done
-{2}echo "$(cat /tmp/gave) $(ping -c 5 -W 2 {0} | sed -n '/received/p')"
+full=$(($(cat /sys/class/net/eth0/mtu) - 28))  # what fits into one frame, beside its headers
+{2}echo "$(cat /tmp/gave) $full: $(ping -c 5 -W 2 -s $full {0} | sed -n '/received/p')"
 """
 
 

@@ -36,10 +36,15 @@ def wait(home: Path, id: str, goal: str, limit_s: float | None, quiet: bool) -> 
 
 
 def _summary(ws: dict[str, Any], elapsed: float) -> str:
-    counts = Counter(vm["state"] for vm in ws["vms"])
+    counts = Counter(vm["state"] + _part(vm) for vm in ws["vms"])
     vms = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     waits = f"; waits for {clean(ws['waits_for'], 120)}" if ws["waits_for"] else ""
     return f"{clean(ws['name'], 40)} {ws['state']} {format_duration(elapsed)}: {vms}{waits}"
+
+
+def _part(vm: dict[str, Any]) -> str:
+    """How much of its image is there, in tens: elsewhere than on a terminal each is a line."""
+    return "" if vm["progress"] is None else f" ({int(vm['progress'] * 10) * 10} %)"
 
 
 def _late(ws: dict[str, Any], goal: str, limit_s: float) -> TimedOut:

@@ -149,6 +149,8 @@ def vms(docs: Iterable[Mapping[str, Any]]) -> str:
         phases = [f"{spans[name]:.1f}" if spans.get(name) is not None else "-" for name in PHASES]
         why = vm["cause"] or (f"waits for {vm['waits_for']}" if vm["waits_for"] else "")
         state = vm["state"] + (" (unproven)" if vm["unproven"] else "")
+        if vm["progress"] is not None:
+            state += f" {vm['progress'] * 100:.0f} %"
         address = ",".join(nic["ip"] for nic in vm["nics"]) or "-"
         rows.append((vm["name"], state, vm["node"] or "-", *phases, address, why))
     head = ("VM", "STATE", "NODE", "INVOKE", "PROP", "CREATE", "BOOT", "ADDRESS", "WHY")

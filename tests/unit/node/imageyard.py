@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import http.server
 import os
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,10 +81,15 @@ def image(where: str, data: bytes, form: str = "raw", **more: Any) -> dict[str, 
 
 
 class Web:
-    """A web server that counts the bytes it sends. `pace_s`: it rests so long for each 256 KiB."""
+    """A web server that counts the bytes it sends. `pace_s`: it rests so long for each 256 KiB.
 
-    def __init__(self, files: Mapping[str, bytes], pace_s: float = 0.0) -> None:
-        self.sent, self.lock = 0, threading.Lock()
+    With `tls` it speaks https.
+    """
+
+    def __init__(
+        self, files: Mapping[str, bytes], pace_s: float = 0.0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.sent, self.lock, self.pace_s = 0, threading.Lock(), pace_s
         self.requests: list[str] = []
         web = self
 
@@ -104,14 +110,16 @@ class Web:
                         with web.lock:
                             web.sent += len(data[at : at + (1 << 18)])
                         self.wfile.write(data[at : at + (1 << 18)])
-                        threading.Event().wait(pace_s)
+                        threading.Event().wait(web.pace_s)
 
             def log_message(self, *_: Any) -> None:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Web:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

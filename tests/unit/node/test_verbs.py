@@ -49,6 +49,16 @@ def test_resume_leads_back_and_a_failed_one_leaves_it_as_it_was(first: Verb) -> 
     assert t.vm() == "running"
 
 
+def test_a_save_has_the_time_that_its_lease_has_left_and_not_that_of_the_job() -> None:
+    t = up().order(Verb.LEASE, seconds=100.0)
+    t.now += 30.0
+    (act,) = t.order(Verb.SAVE, vm="v1", image="mine").asked(e.Act)
+    assert act.limit_s == 70.0
+    t >> e.ActFailed(t.now, "v1", "save", "too long")
+    t.order(Verb.LEASE, seconds=500.0)  # extended: as the refusal advises
+    assert t.order(Verb.SAVE, vm="v1", image="mine").asked(e.Act)[0].limit_s == 500.0
+
+
 def test_a_stopped_vm_starts_and_is_running_when_its_guest_says_so() -> None:
     t = up().order(Verb.STOP, vm="v1")
     t >> e.Acted(t.now, "v1", "stop")

@@ -14,6 +14,7 @@ from wspilot.messages import Order, Verb
 from wspilot.model import VmState
 from wspilot.node.core.answers import answer, seconds
 from wspilot.node.core.events import Act
+from wspilot.node.core.lease import deadline
 from wspilot.node.core.state import Phase, Vm
 from wspilot.node.core.turn import Turn
 from wspilot.node.core.vms import booting, fail
@@ -80,8 +81,8 @@ def _begin(turn: Turn, vm: Vm, order: Order, rule: Rule) -> None:
 
 
 def _left(turn: Turn) -> float:
-    """Until the hard end; nothing may take longer."""
-    return turn.state.hard_end() - turn.now
+    """Until the lease ends; nothing may take longer."""
+    return deadline(turn.state) - turn.now
 
 
 def acted(turn: Turn, vm: Vm, verb: str, data: Mapping[str, Any]) -> None:

@@ -91,8 +91,19 @@ def _web(file: Wanted, offset: int) -> Iterator[Read]:
     except urllib.error.HTTPError as error:
         raise WspilotError(f"{clean(file.where, 300)}: the server says {error.code}") from None
     except urllib.error.URLError as error:
-        why = clean(str(error.reason), 200)
-        raise WspilotError(f"{clean(file.where, 300)} cannot be reached: {why}") from None
+        raise unreached(file.where, error.reason) from None
+
+
+def unreached(where: str, why: object) -> WspilotError:
+    """In words, for a server that does not answer, or that is not known to be who it says it is."""
+    distrust = getattr(why, "verify_message", "")  # of ssl, which most transfers never load
+    if distrust:
+        return WspilotError(
+            f"{clean(where, 300)}: its certificate is not trusted: {clean(str(distrust), 200)}",
+            "the site's certificate belongs among those of the system (update-ca-certificates), "
+            "or in the file that SSL_CERT_FILE names",
+        )
+    return WspilotError(f"{clean(where, 300)} cannot be reached: {clean(str(why), 200)}")
 
 
 def _length(file: Wanted, offset: int, answer: Any) -> None:
