@@ -37,17 +37,17 @@ class Browsing(Base):
         self.action_to_tree()
         self.show_view(name)
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Type what is looked for: of the lines, or of the log that has the focus."""
         from wspilot.tui.screens.find import Find
 
         if self.find is None:
             self.find = Find()
-            self.mount(self.find, before=self.strip)
+            await self.mount(self.find, before=self.strip)  # what is typed next is for it alone
         self.find.add_class("-shown")
         self._of_lines = self.detail.lines.has_focus
         self.find.word.value = self.detail.lines.word if self._of_lines else self.how.filter.text
-        self.find.word.focus()
+        self.set_focus(self.find.word)
 
     _of_lines = False
 
@@ -108,7 +108,11 @@ class Browsing(Base):
         choices = [(one, f"{look.glyph(one)} {one}  {count}") for one, count in sorted(
             states.items())]  # fmt: skip
         found = await self.app.push_screen_wait(
-            Choose("Only what is", [*choices, ("", "all of them")])
+            Choose(
+                "Only what is",
+                [*choices, ("", "all of them")],
+                "" if self.how.filter else min(states, default=""),
+            )
         )
         if found is not None:
             text = f"state:^{found.replace(' ', '.')}$" if found else ""
@@ -375,7 +379,7 @@ class Browsing(Base):
                 continue
             if table == "slots" and log.get("slot") != id:
                 continue
-            lines.append(f"==> {log.get('slot')}/{clean(name, 100)} <==")
+            lines.append(clean(f"==> {log.get('slot')}/{name[:100]} <==", 200))
             lines += clean(str(log.get("text", "")), 65536, lines=True).split("\n")
         what = "has printed nothing yet" if page == "Console" else "has written no log yet"
         return lines, f"It {what}."
