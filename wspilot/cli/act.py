@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from wspilot.asks import act, token
 from wspilot.cli import render
 from wspilot.cli.parse import Args
 from wspilot.cli.verbs import emit, home_of
@@ -16,11 +16,6 @@ from wspilot.errors import Refused, UsageError
 from wspilot.text import clean, parse_duration
 
 MAX_FILE = 1 << 20
-
-
-def token() -> str:
-    """A client token, made once an invocation: a repeated request is answered, not done twice."""
-    return os.urandom(16).hex()
 
 
 def deploy(args: Args) -> int:
@@ -93,10 +88,10 @@ def destroy(args: Args) -> int:
     home = home_of(args)
     if args.all == bool(args.ids):
         raise UsageError("destroy: name what to destroy, or say --all", "see: wspilot list")
-    params: dict[str, Any] = {"all": True} if args.all else {"ids": args.ids}
     if not args.yes:
         _confirm(args, home)
-    doc = call(home, "destroy", {**params, "abandon": args.abandon, "token": token()})
+    params = act("destroy", None if args.all else args.ids, abandon=args.abandon)
+    doc = call(home, "destroy", params)
     if not args.no_wait:
         _gone(args, home, _targets(args, doc["workspaces"]))
         doc = {"schema": 1, "workspaces": [
@@ -110,10 +105,8 @@ def on_vms(args: Args) -> int:
     """start, stop, pause, resume, reboot, suspend; save."""
     home, verb = home_of(args), args.verb
     ids = [args.id] if verb == "save" else args.ids
-    params: dict[str, Any] = {"ids": ids, "token": token()}
-    if verb == "save":
-        params["image"] = args.image
-    doc = call(home, verb, params)
+    more = {"image": args.image} if verb == "save" else {}
+    doc = call(home, verb, act(verb, ids, **more))
     if not args.no_wait:
         _done(args, home, ids)
     return _told(args, home, [ws["id"] for ws in doc["workspaces"]])
@@ -122,7 +115,7 @@ def on_vms(args: Args) -> int:
 def extend(args: Args) -> int:
     home = home_of(args)
     parse_duration(args.by, "--by")
-    doc = call(home, "extend", {"id": args.id, "by": args.by, "token": token()})
+    doc = call(home, "extend", act("extend", [args.id], by=args.by))
     ws = doc["workspaces"][0]
     left = render.left(ws["ends"], time.time())
     return emit(args, doc, f"{clean(ws['name'])} ends in {left}")

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wspilot.asks import token
 from wspilot.cli import render
-from wspilot.cli.act import token
 from wspilot.cli.parse import Args
 from wspilot.cli.verbs import emit, home_of
 from wspilot.client import call

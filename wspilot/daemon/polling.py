@@ -70,9 +70,8 @@ class Polling:
         self.state.update(ok=listing.ok, text=listing.text)
         if listing.ok:
             self.state["at"] = time.time()
-        if was != listing.ok:
-            if not listing.ok:
-                log.warning("poll failed: %s", listing.text)
-            service.tell_status()
+        if was != listing.ok and not listing.ok:
+            log.warning("poll failed: %s", listing.text)
+        service.tell_status()  # its age is what people see of it
         service.post(Polled(listing, sent))
         return listing

@@ -13,8 +13,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from wspilot.asks import token
 from wspilot.cli import render
-from wspilot.cli.act import read_ensemble, token
+from wspilot.cli.act import read_ensemble
 from wspilot.cli.parse import Args
 from wspilot.cli.progress import wait
 from wspilot.demo.interrupts import Interrupted, Interrupts

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from wspilot.errors import TimedOut, WspilotError
+from wspilot.asks import act
+from wspilot.errors import NoDaemon, TimedOut, WspilotError
 from wspilot.text import clean
 from wspilot.tui.live import LiveModel
 from wspilot.tui.source import Source
@@ -75,19 +75,16 @@ VERBS: Mapping[str, Verb] = {
 
 @dataclass(frozen=True)
 class Order:
-    """A verb for its targets, with what else it needs (`by`, `image`)."""
+    """A verb for its targets, with what else it needs (`by`, `image`, `abandon`)."""
 
     verb: str
     targets: tuple[Target, ...]
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def params(self, target: Target) -> dict[str, Any]:
         """The request for one target, as the command line makes it."""
-        token = uuid.uuid4().hex
-        if self.verb == "extend":
-            return {"id": target.id, **self.extra, "token": token}
-        params: dict[str, Any] = {"ids": [target.id], **self.extra, "token": token}
-        return {**params, "abandon": False} if self.verb == "destroy" else params
+        more = {"abandon": False} if self.verb == "destroy" else {}
+        return act(self.verb, [target.id], **{**more, **self.extra})
 
     def command(self) -> str:
         """The same on the command line."""
@@ -98,7 +95,9 @@ class Order:
         words = ["wspilot", self.verb, *names]
         if self.verb == "save":
             words.append(self.extra.get("image", "IMAGE"))
-        return shlex.join([*words, "--yes"] if self.verb == "destroy" else words)
+        if self.verb == "destroy":
+            words += ["--abandon", "--yes"] if self.extra.get("abandon") else ["--yes"]
+        return shlex.join(words)
 
 
 def target_of(model: LiveModel, key: str | None) -> Target | None:
@@ -144,14 +143,14 @@ def fitting(verb: Verb, targets: tuple[Target, ...]) -> str:
     return ""
 
 
-async def carry_out(source: Source, order: Order, pending: dict[str, str], tell: Tell) -> None:
+async def carry_out(source: Source, order: Order, model: LiveModel, tell: Tell) -> None:
     """Ask, wait until it is done, and say how it went."""
     one = order.targets[0].title if len(order.targets) == 1 else ""
     what = f"{order.verb}: {one or f'{len(order.targets)} marked'}"
     limit = asyncio.Semaphore(AT_ONCE)
     tell(f"{what}: asked for", "info")
     results = await asyncio.gather(
-        *(_one(source, order, target, pending, limit) for target in order.targets)
+        *(_one(source, order, target, model, limit) for target in order.targets)
     )
     bad = [f"{target.name}: {said}" for target, said in zip(order.targets, results) if said]
     if one:
@@ -164,21 +163,48 @@ async def carry_out(source: Source, order: Order, pending: dict[str, str], tell:
 
 
 async def _one(
-    source: Source, order: Order, target: Target, pending: dict[str, str], limit: asyncio.Semaphore
+    source: Source, order: Order, target: Target, model: LiveModel, limit: asyncio.Semaphore
 ) -> str:
-    """What went wrong with one target; empty when it is done."""
-    goal = VERBS[order.verb].goal
+    """What went wrong with one target, whatever it was; empty when it is done."""
     async with limit:
-        pending[target.key] = order.verb
+        model.pending[target.key] = order.verb
+        model.failed.pop(target.key, None)
         try:
-            await source.call(order.verb, **order.params(target))
-            if goal:
-                pending.pop(target.key, None)  # from here on its own state says more
-                await source.call("wait", id=target.id, timeout_s=DONE_S, **{"for": goal})
-        except TimedOut:
-            return f"not done after {DONE_S:.0f} s; it goes on"
-        except WspilotError as error:
-            return clean(f"{error.message}. {error.hint}" if error.hint else error.message, 400)
+            said = await _ask(source, order, target) or await _await(source, order, target, model)
+        except Exception as error:  # a fault of ours: no act may end without a word
+            said = clean(f"{type(error).__name__}: {error}", 400)
         finally:
-            pending.pop(target.key, None)
+            model.pending.pop(target.key, None)
+    if said:
+        model.failed[target.key] = f"{order.verb}: {said}"
+    return said
+
+
+async def _ask(source: Source, order: Order, target: Target) -> str:
+    try:
+        await source.call(order.verb, **order.params(target))
+    except (NoDaemon, TimedOut) as error:
+        return f"{_words(error)}. Whether it was taken is not known: see its state, or ask again"
+    except WspilotError as error:
+        return _words(error)
     return ""
+
+
+async def _await(source: Source, order: Order, target: Target, model: LiveModel) -> str:
+    goal = VERBS[order.verb].goal
+    if not goal:
+        return ""
+    model.pending.pop(target.key, None)  # from here on its own state says more
+    try:
+        await source.call("wait", id=target.id, timeout_s=DONE_S, **{"for": goal})
+    except TimedOut:
+        return f"not done after {DONE_S:.0f} s; it goes on"
+    except NoDaemon as error:
+        return f"taken, but its end was not seen: {_words(error)}"
+    except WspilotError as error:
+        return _words(error)
+    return ""
+
+
+def _words(error: WspilotError) -> str:
+    return clean(f"{error.message}. {error.hint}" if error.hint else error.message, 400)

@@ -7,6 +7,7 @@ repaints what is visible. Requests run in workers; the screen never waits for th
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
 from textual.app import App
-from textual.binding import Binding
 from textual.screen import Screen
 
 from wspilot.client import Update
@@ -69,6 +69,7 @@ class WspilotApp(App[None]):
         self.rows = Rows(self.model)
         self.outline = Tree(self.model, self.rows)
         self.connected, self.heard, self.error = False, 0.0, ""
+        self.crash = ""  # what is told when all is over
         self._watch: Watch | None = None
         self._following = Following(source, self._take, self._lose)
         self._warnings = list(warnings or ())
@@ -102,12 +103,11 @@ class WspilotApp(App[None]):
 
     def _use_keys(self) -> None:
         """The user's keymap; what clashes is said, and left as it was."""
-        taken = {one.id: one.key for one in MainScreen.BINDINGS
-                 if isinstance(one, Binding) and one.id}  # fmt: skip
-        faults = habits.clashes(self._taste.keys, taken)
-        self._warnings += faults
-        self.keys = {} if faults else dict(self._taste.keys)
-        if self.keys:
+        if self._taste.keys:
+            from wspilot.tui import keymap  # and with it all screens
+
+            self.keys, faults = keymap.judged(self._taste.keys, keymap.places())
+            self._warnings += faults
             self.set_keymap(self.keys)
 
     @property
@@ -151,6 +151,26 @@ class WspilotApp(App[None]):
             if self._taste.bell:
                 self.bell()
             self.tell(notice.text, notice.level)
+
+    # -- what must not happen
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Kept in a file; Textual then gives the terminal back."""
+        self.note_crash(error)
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """Textual would print a traceback: `crash` is told instead."""
+        self._close_messages_no_wait()
+
+    def note_crash(self, error: BaseException) -> None:
+        """The first one counts: others follow from it."""
+        if not self.crash:
+            from wspilot.tui import crash
+
+            home = self.source.home
+            place = home / "tui" if home else habits.state_dir()
+            self.crash = crash.keep(place, error, self.model.items["events"].values())
 
     # -- what everybody may ask for
 
@@ -197,7 +217,13 @@ def run(home: Path, *, demo: bool = False, read_only: bool = False) -> int:
         memory = habits.Memory(home / "tui" / "kept.json")
     taste, warnings = habits.read_taste(habits.config_dir() / "tui.toml")
     app = WspilotApp(source, read_only, memory=memory, taste=taste, warnings=warnings)
-    app.run()
+    try:
+        app.run()
+    except Exception as error:  # outside of every handler: the driver, the event loop
+        app.note_crash(error)
+    if app.crash:
+        print(f"wspilot: {app.crash}", file=sys.stderr)
+        return 1
     return app.return_code or 0
 
 

@@ -29,6 +29,7 @@ def reach(app: WspilotApp, verb: str, target: Target) -> None:
                               login="root", port=22, args=[])  # fmt: skip
     try:
         with app.suspend():
+            print(f"connecting to {target.name} ...", flush=True)  # a node may take its time
             code, said = _run(args)
     except SuspendNotSupported:
         app.tell(f"{verb}: not here; in a terminal: wspilot {verb} {target.name}", "warning")
@@ -47,7 +48,9 @@ def _run(args: argparse.Namespace) -> tuple[int, str]:
     try:
         code = run(args)
     except WspilotError as error:
-        return 1, clean(f"{error.message}. {error.hint}", 400)
+        return 1, clean(f"{error.message}. {error.hint}" if error.hint else error.message, 400)
+    except Exception as error:  # whatever it was: the screen comes back and says it
+        return 1, clean(f"{type(error).__name__}: {error}", 400)
     except KeyboardInterrupt:
         return 130, ""
     if code and args.verb == "ssh":  # what ssh said would be gone with the next frame

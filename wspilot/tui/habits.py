@@ -113,16 +113,3 @@ def read_taste(path: Path) -> tuple[Taste, list[str]]:
         else:
             good[key] = value
     return Taste(**good), warnings
-
-
-def clashes(keys: Mapping[str, str], taken: Mapping[str, str]) -> list[str]:
-    """Faults of a keymap: unknown ids, and keys that then stand for two things."""
-    said = [f"tui.toml: no key is called {clean(id, 60)!r}" for id in keys if id not in taken]
-    now = {**taken, **keys}
-    owners: dict[str, str] = {}
-    for id, names in now.items():
-        for key in names.split(","):
-            if key in owners and (id in keys or owners[key] in keys):
-                said.append(f"tui.toml: the key {clean(key, 20)} is {owners[key]} and {id}")
-            owners.setdefault(key, id)
-    return said

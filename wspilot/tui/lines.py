@@ -14,24 +14,46 @@ from wspilot.tui.views import VIEWS
 from wspilot.tui.words import brief, plural, seconds_of
 
 Colour = Callable[[str], str]
+NARROW = 110
+STALE_S = 180.0  # three times what a quiet daemon waits between two polls
+ERRORS_S = 3600.0  # errors of the last hour are counted
 
 
-def summary(model: LiveModel, badges: Iterable[str], colour: Colour) -> Text:
-    """How many workspaces are in each state."""
-    text = Text("wspilot", style="bold")
-    for badge in badges:
-        text.append(f"  {badge}", style=f"bold {colour('warning')}")
-    for state, number in model.counts():
-        style = f"not bold {colour(look.colour(state))}"
-        text.append(f"  {look.glyph(state)} {number} {state}", style=style)
+def summary(model: LiveModel, badges: Iterable[str], colour: Colour, room: int = 999) -> Text:
+    """How many workspaces are in each state; in words where there is room, else by their signs."""
+    badges, counts = list(badges), model.counts()
+    living = [one for one in counts if one[0] != "ended"]
+    text = _summary(badges, counts, colour, True)
+    for shown, words in ((living, True), (living, False)):
+        if text.cell_len > room:
+            text = _summary(badges, shown, colour, words)
     return text
 
 
-def site(model: LiveModel, colour: Colour, wide: bool = False) -> Text:
+def _summary(badges: list[str], counts: list[tuple[str, int]], colour: Colour, words: bool) -> Text:
+    text = Text("wspilot", style="bold")
+    for badge in badges:
+        text.append(f"  {badge}", style=f"bold {colour('warning')}")
+    for state, number in counts:
+        style = f"not bold {colour(look.colour(state))}"
+        text.append(f"  {look.glyph(state)} {number}{f' {state}' if words else ''}", style=style)
+    return text
+
+
+def site(model: LiveModel, colour: Colour, width: int = 110) -> Text:
     """How many VMs run, how long the batch system lets us wait, and nodes that need somebody."""
     up, of = model.running()
     text = Text("")
-    waited = model.waited() if wide else []
+    short, sick = width < NARROW, model.sick_nodes()
+    if short:
+        if of:
+            text.append(look.gauge(up / of, 6 if width >= 60 else 0), style=colour("success"))
+            text.append(f" {up}/{of} up")
+        if sick and width >= 40:
+            style = colour("warning")
+            text.append(f"  {look.glyph('degraded')} {plural(sick, 'node')}", style=style)
+        return text
+    waited = model.waited() if width >= 150 else []
     if waited:
         text.append("queue wait ", style=colour("secondary"))
         text.append(look.spark(waited), style=colour("primary"))
@@ -39,7 +61,7 @@ def site(model: LiveModel, colour: Colour, wide: bool = False) -> Text:
     if of:
         text.append(look.gauge(up / of, 8) + " ", style=colour("success"))
         text.append(f"{up} of {plural(of, 'VM')} running")
-    if sick := model.sick_nodes():
+    if sick:
         said = f"  {look.glyph('degraded')} {plural(sick, 'node')} not clean"
         text.append(said, style=colour("warning"))
     return text
@@ -81,24 +103,32 @@ def keys(
 
 
 def daemon(model: LiveModel, now: float, colour: Colour, wide: bool = False) -> Text:
-    """Who is asked, how old its word is, what lies in the spool; amber when it is not well."""
-    status, text, warn = model.status(), Text(), colour("warning")
+    """Who is asked, how old its word is, what lies in the spool; amber when that is old, red when
+    something fails."""
+    status, text = model.status(), Text()
     if status is None:
         return text
-    poll, spool = status["poll"], status["spool"]
-    at = poll.get("at")
-    ago = f"{format_duration(now - seconds_of(at))} ago" if at else "not yet"
-    failing = poll.get("ok") is False
+    poll, spool, amber, red = status["poll"], status["spool"], colour("warning"), colour("error")
+    failing, stale = poll.get("ok") is False, model.overdue(now, STALE_S)
     if wide and status["pid"]:
         up = brief(now - seconds_of(status["since"])) if status["since"] else "?"
         text.append(f"daemon {status['pid']}, up {up}   ")
-    text.append(f"{status['lrm']}{' asked' if wide else ''} {ago}", style=warn if failing else "")
+    said = f"{status['lrm']}{' asked' if wide else ''} {_ago(poll.get('at'), now)}"
+    text.append(f"{said}, long ago" if stale else said, red if failing else amber if stale else "")
     if failing:
-        text.append(f", failing: {poll.get('text', '')}", style=warn)
+        text.append(f", failing: {poll.get('text', '')}", style=red)
+    if wide and spool.get("at") and not spool.get("text"):
+        text.append(f"  spool read {_ago(spool['at'], now)}", style=amber if stale else "")
     if backlog := spool.get("backlog"):
         text.append(f"  spool {backlog} behind")
     if bad := spool.get("bad"):
-        text.append(f"  {bad} refused", style=warn)
+        text.append(f"  {bad} refused", style=amber)
     if spool.get("text"):
-        text.append(f"  spool: {spool['text']}", style=warn)
+        text.append(f"  spool: {spool['text']}", style=red)
+    if errors := model.errors(now - ERRORS_S):
+        text.append(f"  {look.glyph('error')} {plural(errors, 'error')}", style=red)
     return text
+
+
+def _ago(at: str | None, now: float) -> str:
+    return f"{format_duration(max(0.0, now - seconds_of(at)))} ago" if at else "not yet"

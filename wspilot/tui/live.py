@@ -14,10 +14,12 @@ from typing import Any
 
 from wspilot.client import Update
 from wspilot.text import clean
+from wspilot.tui.words import seconds_of
 
 TABLES = ("workspaces", "vms", "slots", "nodes", "events", "status")
 MAX_EVENTS = 1000
 SICK = ("dirty", "unknown", "repairing")  # states of a node that an operator has to see
+OVER = ("released", "preempted", "failed")  # of a slot
 SICK_NODES = "sick/nodes"  # the line that they hang below
 Doc = dict[str, Any]
 
@@ -51,6 +53,7 @@ class LiveModel:
     def __init__(self) -> None:
         self.items: dict[str, dict[str, Doc]] = {table: {} for table in TABLES}
         self.pending: dict[str, str] = {}  # key -> what was asked for and is not answered yet
+        self.failed: dict[str, str] = {}  # key -> what went wrong, until it is asked or moves again
         self.shape, self.changes = 0, 0
         self._states: dict[tuple[str, str], Counter[str]] = {}
         self._notes: dict[str, Doc] = {}  # our own, kept over a reconnect
@@ -99,6 +102,9 @@ class LiveModel:
             self.shape += 1
         if old is not None:
             self._count(table, old, -1)
+            if self.failed and old.get("state") != doc.get("state"):
+                self.failed.pop(f"{table}/{id}", None)
+                self.failed.pop(f"groups/{doc.get('workspace')}/{doc.get('group')}", None)
         self._count(table, doc, 1)
         self.items[table][id] = doc
 
@@ -195,6 +201,33 @@ class LiveModel:
         found = Counter(ws["state"] for ws in self.items["workspaces"].values())
         order = ("active", "degraded", "provisioning", "pending", "failed", "ending", "ended")
         return [(state, found[state]) for state in order if state in found]
+
+    def errors(self, after: float) -> int:
+        """How many errors there were since a time (seconds since 1970)."""
+        found = (one for one in self.items["events"].values() if one["level"] == "error")
+        return sum(seconds_of(one["at"]) >= after for one in found)
+
+    def overdue(self, now: float, limit_s: float) -> bool:
+        """True when nobody has asked the batch system for long, though there are jobs."""
+        polled = seconds_of(((self.status() or {}).get("poll") or {}).get("at"))
+        slots = self.items["slots"].values()
+        jobs = any(one["job"] and one["state"] not in OVER for one in slots)
+        return jobs and now - polled > limit_s if polled else False
+
+    def silent_nodes(self, ws: Mapping[str, Any]) -> list[str]:
+        """Nodes of a workspace that nobody has heard from: its end may never be proved."""
+        found = [
+            node
+            for slot in self.slots_of(ws)
+            if slot["state"] not in OVER
+            for node in (slot["nodes"] if slot["state"] == "unknown" else slot["unknown_nodes"])
+        ]
+        found += [
+            vm["node"]
+            for vm in self.vms_of(f"workspaces/{ws['id']}")
+            if vm["state"] == "unknown" and vm["node"]
+        ]
+        return list(dict.fromkeys(map(str, found)))
 
     def running(self) -> tuple[int, int]:
         """(VMs that run, VMs that are leased or on their way)."""

@@ -84,6 +84,11 @@ def mark() -> str:
     return "+" if ascii_only() else "▌"
 
 
+def new() -> str:
+    """A line that has just come."""
+    return "*" if ascii_only() else "•"
+
+
 def gauge(share: float | None, size: int) -> str:
     """A bar of `size` cells that is full at 1; nothing for None."""
     if share is None or size < 1:

@@ -18,6 +18,7 @@ class Loss:
     title: str
     lines: tuple[str, ...]
     typed: str = ""  # this must be typed; empty: a button is enough
+    abandon: str = ""  # what giving up on proof would mean; empty: there is no need to
 
 
 def loss_of(model: LiveModel, targets: tuple[Target, ...], now: float) -> Loss:
@@ -36,10 +37,25 @@ def loss_of(model: LiveModel, targets: tuple[Target, ...], now: float) -> Loss:
             state = f"of its lease {left} are left" if left else f"it is {ws['state']}"
             lines.append(f"{ws['name']}: {state}")
     lines = list(dict.fromkeys(lines))
+    abandon = _abandon(model, targets)
     if len(targets) == 1:
         target = targets[0]
         typed = target.name if spaces or len(vms) > BUTTON_IS_ENOUGH else ""
-        return Loss(f"Destroy the {target.title}", tuple(lines), typed)
+        return Loss(f"Destroy the {target.title}", tuple(lines), typed, abandon)
     what = f"{plural(len(targets), 'marked line')}"
     typed = f"destroy {len(targets)}" if spaces or len(vms) > BUTTON_IS_ENOUGH else ""
-    return Loss(f"Destroy {what}", tuple(lines), typed)
+    return Loss(f"Destroy {what}", tuple(lines), typed, abandon)
+
+
+def _abandon(model: LiveModel, targets: tuple[Target, ...]) -> str:
+    """Only of whole workspaces, and only where a node is silent."""
+    spaces = [model.workspace_of(one.key) for one in targets if one.kind == "workspace"]
+    if len(spaces) != len(targets):
+        return ""
+    silent = [node for ws in spaces if ws for node in model.silent_nodes(ws)]
+    if not silent:
+        return ""
+    names = ", ".join(silent[:4]) + (", ..." if len(silent) > 4 else "")
+    return (f"{names}: nobody has heard from there, so the end may never be proved. Abandon closes "
+            "the books without proof: such nodes stay dirty, their addresses are withheld, and "
+            "VMs there may go on until the job ends.")  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wspilot.text import format_duration
+from wspilot.tui import look
 from wspilot.tui.live import SICK, SICK_NODES, Doc, LiveModel
 from wspilot.tui.words import (
     brief,
@@ -86,8 +87,10 @@ class Rows:
         return moment(doc["since"], now) if self.absolute else since(doc, now)
 
     def _pending(self, key: str, why: str) -> str:
-        asked = self._model.pending.get(key)
-        return f"{asked}: asked for ..." if asked else why
+        asked, failed = self._model.pending.get(key), self._model.failed.get(key)
+        if asked:
+            return f"{asked}: asked for ..."
+        return f"{look.glyph('failed')} {failed}" if failed else why
 
     def _workspace(self, key: str, ws: Doc, now: float) -> Row:
         left, warn = left_of(ws, now)

@@ -45,7 +45,7 @@ class Tree:
         self._model, self._rows = model, rows
         self.folded: set[str] = set()
         self._known: set[str] = set()
-        self._folds = 0
+        self.folds = 0
         self._keys: list[str] = []
         self._stamp: tuple[object, ...] = ()
         self._again, self._cost = 0.0, 0.0
@@ -54,7 +54,7 @@ class Tree:
     def order(self, how: Arrangement, now: float) -> list[str]:
         """The view's lines from the top."""
         looks = bool(how.sort or how.filter or how.view == "events")
-        fixed = (how, self._folds, self._model.shape if how.view != "events" else 0)
+        fixed = (how, self.folds, self._model.shape if how.view != "events" else 0)
         stamp = (*fixed, self._model.changes if looks else 0)
         same = self._stamp[:-1] == fixed
         if stamp == self._stamp or (same and looks and time.monotonic() < self._again):
@@ -195,13 +195,13 @@ class Tree:
             return
         fold = key not in self.folded if folded is None else folded
         (self.folded.add if fold else self.folded.discard)(key)
-        self._folds += 1
+        self.folds += 1
 
     def fold_all(self, folded: bool) -> None:
         """All workspaces at once."""
         for id in self._model.items["workspaces"]:
             (self.folded.add if folded else self.folded.discard)(f"workspaces/{id}")
-        self._folds += 1
+        self.folds += 1
 
     def parent(self, key: str) -> str | None:
         """The line that a line hangs below."""

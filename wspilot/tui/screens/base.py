@@ -27,11 +27,14 @@ from wspilot.tui.widgets.events import Events
 from wspilot.tui.widgets.treetable import TreeTable
 
 if TYPE_CHECKING:
+    from textual.worker import Worker
+
     from wspilot.tui.app import WspilotApp
     from wspilot.tui.screens.find import Find
     from wspilot.tui.widgets.timeline import Timeline
 
 FLUSH_S = 0.25
+LOG_KEYS = ("app.filter", "app.help")  # of the screen's, beside a log's own
 
 
 class Base(Screen[None]):
@@ -43,7 +46,6 @@ class Base(Screen[None]):
     #top { height: 1; background: $panel; padding: 0 1; }
     #summary { width: 1fr; height: 1; }
     #site { width: auto; height: 1; margin-left: 2; }
-    .-narrow #site { display: none; }
     #views { height: 1; background: $surface; padding: 0 1; color: $secondary; }
     .-flat #views { display: none; }
     #banner { height: auto; max-height: 4; background: $warning; color: $background;
@@ -78,6 +80,7 @@ class Base(Screen[None]):
         self._places: dict[str, str | None] = {}  # where each view's cursor was
         self.dirty, self.paused, self._last = False, False, 0.0
         self._said: dict[Static, Text] = {}
+        self._shown_as: object = None
         # Kept by hand: a timer that fires while the screen is built or taken down finds them.
         self.table = TreeTable(self._row, "connecting ...", id="tree")
         self._timeline: Timeline | None = None
@@ -90,6 +93,13 @@ class Base(Screen[None]):
         self.find: Find | None = None
         self._edges: list[tuple[int, str]] = []
         self._key_edges: list[tuple[int, str]] = []
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """A fault of ours in something that was asked for: said, never swallowed."""
+        if event.state.name == "ERROR":
+            error = event.worker.error
+            said = f"{type(error).__name__}: {error}"
+            self._wspilot.tell(f"{event.worker.name.strip('_')} has failed: {said}", "error")
 
     # -- layout
 
@@ -131,6 +141,7 @@ class Base(Screen[None]):
             self._say_empty()
             self._banner.remove_class("-shown")
             self.repaint_all()
+            self._repaint_changed()
 
     def lost(self) -> None:
         """The connection is gone: what is there stays, and is shown as old."""
@@ -175,7 +186,9 @@ class Base(Screen[None]):
         if not self.dirty or self.paused or not self.is_current:
             return
         self.dirty = False
-        self.table.show(self.outline.order(self.how, self._clock()))
+        before, self._shown_as = self._shown_as, (self.how, self.outline.folds)
+        keys = self.outline.order(self.how, self._clock())
+        self.table.show(keys, news=before == self._shown_as)
         self._say_empty()
         if self.strip.display:
             self.strip.show(self._strip_events())
@@ -226,12 +239,14 @@ class Base(Screen[None]):
         badges = [
             word for word, on in (("PAUSED", self.paused), ("read-only", app.read_only)) if on
         ]
-        self._say(self._summary, lines.summary(self.model, badges, colour))
-        self._say(self._site, lines.site(self.model, colour, self.size.width >= 150))
+        width = self.size.width
+        site = lines.site(self.model, colour, width)
+        self._say(self._site, site)
+        room = width - 4 - site.cell_len
+        self._say(self._summary, lines.summary(self.model, badges, colour, room))
         text, self._edges = lines.views(self.how, len(self.table.marks), self.size.width, colour)
         self._say(self._views, text)
-        text, self._key_edges = lines.keys(self._shown_keys(), colour)
-        self._say(self._footer, text)
+        self.draw_keys()
         if self.find is not None:
             self.find.found(self.outline.found, self.outline.all)
         if app.connected:
@@ -240,20 +255,37 @@ class Base(Screen[None]):
         elif app.error:
             self._say(self._status, Text("no daemon", style=colour("warning")))
 
+    def draw_keys(self) -> None:
+        """The footer: what works here and now."""
+        text, self._key_edges = lines.keys(self._shown_keys(), self._colour)
+        self._say(self._footer, text)
+
+    def on_descendant_focus(self) -> None:
+        """Other keys work there."""
+        self.draw_keys()
+
     def _shown_keys(self) -> list[tuple[str, str, str]]:
         """(key, what it does, action) of those that work here and are worth a place."""
-        keymap = self._wspilot.keys
+        keymap, bindings = self._wspilot.keys, self.BINDINGS
+        if self.detail.lines.has_focus:  # a log has keys of its own
+            bindings = [*self.detail.lines.BINDINGS, *(one for one in bindings
+                        if isinstance(one, Binding) and one.id in LOG_KEYS)]  # fmt: skip
         return [
             (keymap.get(one.id or "") or one.key_display or one.key, one.description, one.action)
-            for one in self.BINDINGS
-            if isinstance(one, Binding) and one.show and self.check_action(one.action, ())
+            for one in bindings
+            if isinstance(one, Binding) and one.show and self.useful(one.action)
         ]
+
+    def useful(self, action: str) -> bool:
+        """Is a key worth a place in the footer?"""
+        return bool(self.check_action(action, ()))
 
     def _colour(self, name: str) -> str:
         return look.style(self._wspilot.theme_variables.get(name, ""))
 
     @on(TreeTable.Moved)
     def _moved(self) -> None:
+        self.draw_keys()
         self.draw_detail()
 
     @on(Detail.Turned)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on, work
@@ -13,10 +16,12 @@ if TYPE_CHECKING:
 
 from wspilot.errors import WspilotError
 from wspilot.text import clean
+from wspilot.tui import look
 from wspilot.tui.filters import parse
 from wspilot.tui.screens.base import Base
 from wspilot.tui.views import VIEWS
 from wspilot.tui.widgets.detail import ASKED, Detail
+from wspilot.tui.widgets.lineview import LineView
 from wspilot.tui.widgets.treetable import TreeTable
 
 LOGS_S = 2.0  # a log grows without anybody telling: it is asked for again
@@ -32,16 +37,17 @@ class Browsing(Base):
         self.action_to_tree()
         self.show_view(name)
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Type what is looked for: of the lines, or of the log that has the focus."""
         from wspilot.tui.screens.find import Find
 
         if self.find is None:
             self.find = Find()
-            self.mount(self.find, before=self.strip)
+            await self.mount(self.find, before=self.strip)  # what is typed next is for it alone
         self.find.add_class("-shown")
         self._of_lines = self.detail.lines.has_focus
-        self.find.word.focus()
+        self.find.word.value = self.detail.lines.word if self._of_lines else self.how.filter.text
+        self.set_focus(self.find.word)
 
     _of_lines = False
 
@@ -79,6 +85,49 @@ class Browsing(Base):
         arrow = ("-" if self.how.reverse else "+") + self.how.sort if self.how.sort else ""
         self._wspilot.memory.keep(f"sort.{self.how.view}", arrow)
         self.set_out()
+
+    def action_sort_next(self, by: int) -> None:
+        """By the next column, or the one before."""
+        fields = ["", *(one.field for one in VIEWS[self.how.view].columns if one.title.strip())]
+        at = fields.index(self.how.sort) if self.how.sort in fields else 0
+        field = fields[(at + by) % len(fields)]
+        self.how = replace(self.how, sort="", reverse=False)
+        if field:
+            self.sort_by(field)
+        else:
+            self._wspilot.memory.keep(f"sort.{self.how.view}", "")
+            self.set_out()
+
+    @work(exit_on_error=False)
+    async def action_filter_state(self) -> None:
+        """Only what is in one state; the choice is an ordinary filter."""
+        from wspilot.tui.screens.choose import Choose
+
+        self._of_lines = False
+        states = Counter(self.rows.row(key, self._clock()).state for key in self._leaves())
+        choices = [(one, f"{look.glyph(one)} {one}  {count}") for one, count in sorted(
+            states.items())]  # fmt: skip
+        found = await self.app.push_screen_wait(
+            Choose(
+                "Only what is",
+                [*choices, ("", "all of them")],
+                "" if self.how.filter else min(states, default=""),
+            )
+        )
+        if found is not None:
+            text = f"state:^{found.replace(' ', '.')}$" if found else ""
+            self.how = replace(self.how, filter=parse(text))
+            self.dirty = True
+            self._repaint_changed()
+
+    def _leaves(self) -> list[str]:
+        """Of the view, before its filter."""
+        tables = {"leases": ("vms",), "timeline": ("vms",), "history": ("workspaces",)}
+        found = [f"{table}/{id}" for table in tables.get(self.how.view, (self.how.view,))
+                 for id in self.model.items[table]]  # fmt: skip
+        over = self.how.view == "history"
+        return [key for key in found if key[:10] != "workspaces" or over
+                == ((self.model.doc(key) or {}).get("state") == "ended")]  # fmt: skip
 
     @on(TreeTable.Headed)
     def _headed(self, event: TreeTable.Headed) -> None:
@@ -268,6 +317,29 @@ class Browsing(Base):
         """Fold or cut long lines of logs."""
         self.detail.lines.toggle_wrap()
 
+    @on(LineView.Save)
+    @work(exit_on_error=False)
+    async def _save_lines(self, event: LineView.Save) -> None:
+        """Into a new file, wherever the user wants it."""
+        from wspilot.tui.screens.ask import Ask
+
+        if self._wspilot.read_only:
+            self._wspilot.tell("read-only: nothing is written", "warning")
+            return
+        name = self.rows.row(self.table.cursor_key or "", self._clock()).name
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "lease"
+        path = Path.cwd() / f"{plain}-{self.detail.page.lower()}.log"
+        named = await self.app.push_screen_wait(Ask("Save it as", str(path), "a new file"))
+        if not named:
+            return
+        try:
+            await asyncio.to_thread(_write_new, Path(named).expanduser(), event.text)
+        except (OSError, ValueError, RuntimeError) as error:
+            why = getattr(error, "strerror", "") or str(error)
+            self._wspilot.tell(f"not saved: {named}: {why}", "error")
+        else:
+            self._wspilot.tell(f"saved: {named}", "info")
+
     # -- logs: asked for while they are looked at
 
     @on(Detail.Turned)
@@ -307,7 +379,7 @@ class Browsing(Base):
                 continue
             if table == "slots" and log.get("slot") != id:
                 continue
-            lines.append(f"==> {log.get('slot')}/{clean(name, 100)} <==")
+            lines.append(clean(f"==> {log.get('slot')}/{name[:100]} <==", 200))
             lines += clean(str(log.get("text", "")), 65536, lines=True).split("\n")
         what = "has printed nothing yet" if page == "Console" else "has written no log yet"
         return lines, f"It {what}."
@@ -318,3 +390,9 @@ class Browsing(Base):
         self.show_view(view)
         self.table.select(key)
         self.action_to_tree()
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Nothing that is there is overwritten. Raises OSError."""
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)

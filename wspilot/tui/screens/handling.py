@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # The dialogs, and what acting needs, are imported when they are wanted: not for the first frame.
 CHANGES = ("deploy", "destroy", "act", "verb", "clone", "extend", "console", "ssh")
+ON_LEASES = ("destroy", "act", "verb", "extend")
 
 
 class Handling(Browsing):
@@ -25,7 +26,21 @@ class Handling(Browsing):
         """What changes something is hidden from who may only look; so is what fits no view."""
         if self._wspilot.read_only and action in CHANGES:
             return False
+        if action in ("sort_next", "filter_state"):
+            return self.how.view != "timeline"
         return self.how.view == "timeline" or action not in ("zoom", "pan", "now", "fit")
+
+    def useful(self, action: str) -> bool:
+        """Is there anything here that it can be done to? (The key itself says what is missing.)"""
+        if not super().useful(action):
+            return False
+        if action.partition("(")[0] not in ON_LEASES or self.table.marks:
+            return True
+        key = self.table.cursor_key or ""
+        ws = self.model.workspace_of(key)
+        over = (self.model.doc(key) or {}).get("state") == "terminated"
+        leases = key.startswith(("workspaces/", "groups/", "vms/"))
+        return bool(leases and ws and ws["state"] != "ended" and not over)
 
     def targets(self) -> tuple[Target, ...]:
         """What is marked; else what stands under the cursor. Captured now."""
@@ -102,17 +117,18 @@ class Handling(Browsing):
         self.table.mark([key for key in marked if key in self.table.marks], False)
         self.dirty = True
         order = Order(verb, targets, extra)
-        await carry_out(self._wspilot.source, order, self.model.pending, self._wspilot.tell)
+        await carry_out(self._wspilot.source, order, self.model, self._wspilot.tell)
         self.dirty = True
 
-    async def _extra(self, verb: str, targets: tuple[Target, ...]) -> dict[str, str] | None:
+    async def _extra(self, verb: str, targets: tuple[Target, ...]) -> dict[str, object] | None:
         """What else a verb needs to know; None: it is not meant after all."""
         if verb == "destroy":
             from wspilot.tui.loss import loss_of
             from wspilot.tui.screens.confirm import Confirm
 
             loss = loss_of(self.model, targets, self._clock())
-            return {} if await self.app.push_screen_wait(Confirm(loss)) else None
+            meant = await self.app.push_screen_wait(Confirm(loss))
+            return {"abandon": meant == "abandon"} if meant else None
         if verb == "extend":
             from wspilot.tui.screens.ask import Ask
 
@@ -183,6 +199,9 @@ class Handling(Browsing):
             self.show_view("leases")
             self._clear_filter()
             self.table.select(f"workspaces/{made}")
+            self.detail.turn("Overview")
+            if not self.detail.display:  # narrow: its barrier is what one wants to see now
+                self.action_details()
 
 
 def check_duration(text: str) -> str:

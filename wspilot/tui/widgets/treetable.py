@@ -26,6 +26,7 @@ from wspilot.tui.widgets.columns import Column, aligned, fit, layout
 from wspilot.tui.widgets.paints import Paints
 
 FLASH_S = 1.0  # for so long a changed state stands out
+FRESH_S, MOST_FRESH = 4.0, 60  # for so long a new line has a mark; more at once are no news
 Parts = list[tuple[str, str]]  # texts, and the names of their styles
 Painter = Callable[[Row | None, int], Parts]  # a cell of its own; None: the column's head
 
@@ -76,6 +77,7 @@ class TreeTable(ScrollView, can_focus=True):
         self._places: dict[str, int] = {}
         self._drawn: dict[int, Row] = {}  # screen line -> what was painted there
         self._flashing: dict[str, float] = {}
+        self._fresh: dict[str, float] = {}  # lines that have just come
         self._columns: Sequence[Column] = ()
         self._hidden: frozenset[str] = frozenset()
         self._painters: dict[str, Painter] = {}
@@ -95,11 +97,16 @@ class TreeTable(ScrollView, can_focus=True):
         """A column whose cells are drawn by somebody else."""
         self._painters[field] = painter
 
-    def show(self, keys: Sequence[str]) -> None:
-        """The order of the lines. The same list again means: paint what has changed."""
+    def show(self, keys: Sequence[str], news: bool = False) -> None:
+        """The order of the lines. The same list again means: paint what has changed.
+
+        `news`: what was not there has come; else it is only shown now (a filter, an unfolding).
+        """
         if keys is self._keys:
             self.touch()
             return
+        if news and not self.calm and self._places:
+            self._welcome(keys)
         old = self._places.get(self.cursor_key or "", 0)
         at_end = self.follow and (not self._keys or old == len(self._keys) - 1)
         self._keys = keys
@@ -117,11 +124,20 @@ class TreeTable(ScrollView, can_focus=True):
             # What came or went above must not move the cursor under the user's eyes.
             self.scroll_to(y=self.scroll_offset.y + by, animate=False, force=True, immediate=True)
 
+    def _welcome(self, keys: Sequence[str]) -> None:
+        """Mark what is new for a while."""
+        new = [key for key in keys if key not in self._places]
+        if len(new) <= MOST_FRESH:
+            self._fresh.update(dict.fromkeys(new, time.monotonic() + FRESH_S))
+
     def touch(self) -> None:
         """Paint the visible lines that are no longer what was painted."""
         top, now = self.scroll_offset.y, time.monotonic()
         for key in [key for key, until in self._flashing.items() if until < now]:
             del self._flashing[key]
+            self._refresh_key(key)
+        for key in [key for key, until in self._fresh.items() if until < now]:
+            del self._fresh[key]
             self._refresh_key(key)
         for line, row in list(self._drawn.items()):
             index = line + top - 1
@@ -240,7 +256,8 @@ class TreeTable(ScrollView, can_focus=True):
         place = "cursor" if cursor else "top" if row.depth == 0 and row.folded is not None else ""
         ground = self._style(place) if place else Style()
         marked = row.key in self.marks
-        parts = [(look.mark() if marked else " ", ground + self._style("marked"))]
+        sign = look.mark() if marked else look.new() if row.key in self._fresh else " "
+        parts = [(sign, ground + self._style("marked"))]
         for column, size in layout(self._columns, width, self._hidden):
             if column.field in self._painters:
                 painted = self._painted(column.field, row, size)
