@@ -32,16 +32,16 @@ class Browsing(Base):
         self.action_to_tree()
         self.show_view(name)
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Type what is looked for: of the lines, or of the log that has the focus."""
         from wspilot.tui.screens.find import Find
 
         if self.find is None:
             self.find = Find()
-            self.mount(self.find, before=self.strip)
+            await self.mount(self.find, before=self.strip)  # before that it takes no focus
         self.find.add_class("-shown")
         self._of_lines = self.detail.lines.has_focus
-        self.find.word.focus()
+        self.set_focus(self.find.word)  # now: the next letter may be waiting
 
     _of_lines = False
 
