@@ -1,203 +1,165 @@
-"""What the terminal interface costs: first frame, loading, updates, a key under load.
+"""What the terminal interface costs: first frame, loading, a key under load, standing still.
 
-Run by hand: `python -m tests.bench.bench_tui [--quick]`. Figures, no verdicts. Processor seconds
-where the machine's load would spoil the clock; medians of n.
+Run by hand: `python -m tests.bench tui` (`python -m tests.bench.tui` takes more runs). It is the real
+`wspilot tui` in a real pseudo-terminal, with a tui.toml and what it keeps between sessions, on a
+real socket (`crowd`). Figures, no verdicts; the budgets stand beside them.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import random
+import re
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from textual import events
-
+from tests.bench.crowd import crowd
 from tests.bench.measure import machine
-from wspilot.client import Update
-from wspilot.tui import canned
-from wspilot.tui.app import WspilotApp
+from tests.bench.ptys import Pty, painted, text_of
 
-Doc = dict[str, Any]
-SIZE = (140, 45)
-_FRAME = """
-import time
-import asyncio
-{make}
-class Timed({base}):
-    def on_mount(self):
-        if hasattr(super(), "on_mount"):
-            super().on_mount()
-        self.call_after_refresh(self._first)
-    def _first(self):
-        print(time.perf_counter() - {begun}, time.process_time(), flush=True)
-        self.exit()
-async def main():
-    async with Timed({args}).run_test(size=(140, 45)) as pilot:
-        await pilot.pause()
-asyncio.run(main())
-"""
-BARE = _FRAME.format(
-    make="from textual.app import App\nfrom textual.widgets import Static, Footer",
-    base="App",
-    args="",
-    begun="{begun}",
-)
-OURS = _FRAME.format(
-    make="from pathlib import Path\nfrom wspilot.tui.app import ClientSource, WspilotApp",
-    base="WspilotApp",
-    args="ClientSource(Path('nowhere'))",
-    begun="{begun}",
-)
+BARE = "from textual.app import App\nApp().run()"
+"""The smallest Textual app: it paints an empty screen."""
+SKELETON = b"NAME"  # the head of the table: there before any data
+TASTE = 'theme = "day"\nbell = false\n[keys]\n"app.destroy" = "D"\n'
+KEPT = '{"sort.slots": "-age", "hidden.nodes": ["kvm"], "strip": true}'
 
 
-class Flood:
-    """A site of n VMs and so many changes a second."""
+class Bench:
+    """A home, and the interface on it."""
 
-    place = "bench"
+    def __init__(self, place: Path) -> None:
+        self.home, self._config = place / "home", place / "config"
+        (self.home / "tui").mkdir(mode=0o700, parents=True)
+        (self.home / "tui" / "kept.json").write_text(KEPT)
+        (self._config / "wspilot").mkdir(parents=True)
+        (self._config / "wspilot" / "tui.toml").write_text(TASTE)
 
-    def __init__(self, vms: int, per_second: int = 0) -> None:
-        at = time.time()
-        self._ws = canned.workspace("w0", "big", [("vm", "small", vms)], "active", at)
-        self.vms = [
-            canned.vm(f"v{n}", self._ws, "vm", "small", n, "running", at,
-                      node=f"node{n % 64}", octet=n % 250)
-            for n in range(1, vms + 1)
-        ]  # fmt: skip
-        self._ws["vms"] = [vm["id"] for vm in self.vms]
-        self._per_second, self.sent = per_second, 0
+    @contextmanager
+    def tui(self) -> Iterator[Pty]:
+        """`wspilot tui`."""
+        entry = str(Path(sys.executable).with_name("wspilot"))
+        with closing(Pty([entry, "tui"], self._env())) as shown:
+            yield shown
 
-    async def updates(self) -> AsyncIterator[Update]:
-        yield Update(1, True, (canned.status(time.time(), 0), self._ws, *self.vms))
-        chance = random.Random(1)
-        while True:
-            await asyncio.sleep(0.1)
-            some = [chance.choice(self.vms) for _ in range(self._per_second // 10)]
-            changed = [{**vm, "state": chance.choice(("running", "booting"))} for vm in some]
-            event = canned.event(str(self.sent), "vm", "something", time.time())
-            self.sent += len(changed)
-            if changed:
-                yield Update(2 + self.sent, False, (*changed, event))
+    @contextmanager
+    def bare(self) -> Iterator[Pty]:
+        """The smallest Textual app."""
+        with closing(Pty([sys.executable, "-c", BARE], self._env())) as shown:
+            yield shown
 
-    async def call(self, method: str, **params: Any) -> Doc:
-        return {}
+    def _env(self) -> dict[str, str]:
+        return {"WSPILOT_HOME": str(self.home), "XDG_CONFIG_HOME": str(self._config)}
 
+    # -- figures
 
-async def load(vms: int) -> float:
-    """Processor seconds from the empty screen until n VMs are drawn."""
-    app = WspilotApp(Flood(vms))
-    begun = time.process_time()
-    async with app.run_test(size=SIZE) as pilot:
-        await _until(app, pilot, vms)
-        return time.process_time() - begun
+    def first_frames(self, runs: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """(the smallest app, ours) in turn: seconds of the clock and of the processor.
 
+        From the start of the process until every cell of the screen has been painted.
+        """
+        bare, ours = [], []
+        with crowd(self.home, 100):
+            for _ in range(runs + 1):
+                with self.bare() as shown:
+                    bare.append((shown.when(painted()) - shown.began, shown.cpu()))
+                with self.tui() as shown:
+                    ours.append((shown.when(painted(SKELETON)) - shown.began, shown.cpu()))
+        return bare[1:], ours[1:]  # the first of each fills the disk's cache
 
-async def churn(vms: int, per_second: int, seconds: float) -> float:
-    """Share of one core while so many changes a second come."""
-    source = Flood(vms, per_second)
-    app = WspilotApp(source)
-    async with app.run_test(size=SIZE) as pilot:
-        await _until(app, pilot, vms)
-        await pilot.pause(0.5)
-        wall, cpu = time.perf_counter(), time.process_time()
-        await asyncio.sleep(seconds)
-        return (time.process_time() - cpu) / (time.perf_counter() - wall)
+    def loads(self, vms: int, runs: int) -> list[float]:
+        """Seconds from the request for everything until the first lines are on the screen.
 
+        Making the JSON, the socket, reading it, the model, its order and the frame are in it.
+        """
+        took = []
+        with crowd(self.home, vms) as counts:
+            for _ in range(runs):
+                with self.tui() as shown:
+                    drawn = shown.when(painted(b"vm/3", b"%d active" % (vms // 100)))
+                    took.append(drawn - counts()["asked_at"])
+        return took
 
-class Watched(WspilotApp):
-    """Notes when a frame with the cursor elsewhere goes out to the terminal."""
+    def standing(self, vms: int, per_second: float, seconds: float) -> tuple[float, float]:
+        """(share of a core, bytes a second to the terminal)."""
+        with crowd(self.home, vms, per_second), self.tui() as shown:
+            shown.when(painted(b"vm/3"))
+            time.sleep(3)
+            cpu, bytes, begun = shown.cpu(), shown.total, time.monotonic()
+            time.sleep(seconds)
+            took = time.monotonic() - begun
+            return (shown.cpu() - cpu) / took, (shown.total - bytes) / took
 
-    seen: asyncio.Future[float]
-    cursor: str | None = None
-
-    def _display(self, screen: Any, renderable: Any) -> None:
-        super()._display(screen, renderable)
-        if self.table.cursor_key != self.cursor:
-            self.cursor = self.table.cursor_key
-            if not self.seen.done():
-                self.seen.set_result(time.perf_counter())
-
-
-async def key(vms: int, per_second: int, presses: int) -> list[float]:
-    """Seconds from a key, as the driver hands it in, to the frame that shows its effect."""
-    app = Watched(Flood(vms, per_second))
-    app.seen = asyncio.get_running_loop().create_future()
-    took = []
-    async with app.run_test(size=SIZE) as pilot:
-        await _until(app, pilot, vms)
-        for _ in range(presses):
-            await asyncio.sleep(0.07)
-            app.cursor, app.seen = app.table.cursor_key, asyncio.Future()
-            begun = time.perf_counter()
-            app.post_message(events.Key("down", None))
-            took.append(await asyncio.wait_for(app.seen, 5) - begun)
-    return took
-
-
-async def _until(app: WspilotApp, pilot: Any, vms: int) -> None:
-    while app.table.virtual_size.height < vms:
-        await pilot.pause(0.02)
-    await pilot.pause()
+    def keys(self, vms: int, per_second: float, presses: int) -> tuple[list[float], float]:
+        """(seconds from a key to the write that shows the cursor on the next VM, events/s sent)."""
+        took = []
+        with crowd(self.home, vms, per_second) as counts, self.tui() as shown:
+            shown.when(painted(b"vm/3"))
+            _press(shown, b"g", rb"lease-w0000")
+            _press(shown, b"j", rb"vm")
+            _press(shown, b"j", rb"vm/1")
+            sent, begun = counts()["sent"], time.monotonic()
+            for n in range(presses):
+                down, at = n % 180 < 90, n % 180
+                number = at + 2 if down else 180 - at
+                time.sleep(0.05 + 0.013 * (n % 7))
+                took.append(_press(shown, b"j" if down else b"k", rb"vm/%d" % number))
+            return took, (counts()["sent"] - sent) / (time.monotonic() - begun)
 
 
-def first_frames(runs: int) -> tuple[list[float], list[float]]:
-    """(a bare Textual app, ours): seconds of the clock and of the processor, medians, in turn.
-
-    From the start of the process to its first frame.
-    """
-    took: dict[str, list[list[float]]] = {BARE: [], OURS: []}
-    for _ in range(runs):
-        for code in took:
-            full = code.replace("{begun}", repr(time.perf_counter()))
-            done = subprocess.run(
-                [sys.executable, "-c", full], capture_output=True, text=True, timeout=60, check=True
-            )
-            took[code].append([float(word) for word in done.stdout.split()])
-    bare, ours = ([statistics.median(one) for one in zip(*taken)] for taken in took.values())
-    return bare, ours
+@contextmanager
+def closing(shown: Pty) -> Iterator[Pty]:
+    try:
+        yield shown
+    finally:
+        shown.close()
 
 
-def rows(quick: bool) -> Iterable[tuple[str, str]]:
+def _press(shown: Pty, key: bytes, name: bytes) -> float:
+    """Seconds until this line is painted as the cursor's: bold."""
+    cursor = re.compile(rb"\x1b\[1;[^m]*m[^\x1b]*" + name + rb" ")
+    return -shown.press(key) + shown.when(lambda written: cursor.search(written) is not None)
+
+
+def spread(seconds: list[float]) -> str:
+    """n, median, 95th percentile and maximum."""
+    ranks = sorted(seconds)
+    high = ranks[min(len(ranks) - 1, int(len(ranks) * 0.95))]
+    return (f"n={len(ranks)}, median {statistics.median(ranks) * 1e3:.0f} ms, min "
+            f"{ranks[0] * 1e3:.0f}, p95 {high * 1e3:.0f}, max {ranks[-1] * 1e3:.0f}")  # fmt: skip
+
+
+def rows(bench: Bench, quick: bool) -> Iterator[tuple[str, str]]:
     """Every figure, as it is measured."""
-    runs = 3 if quick else 7
-    bare, ours = first_frames(runs)
-    for what, less, more in zip(("", " (CPU)"), bare, ours):
-        yield (f"first frame{what}, bare Textual (n={runs})", f"{less * 1e3:.0f} ms")
-        over = f"{(more - less) * 1e3:+.0f} ms, x {more / less:.2f}"
-        yield (f"first frame{what}, wspilot (n={runs})", f"{more * 1e3:.0f} ms ({over})")
-    empty, full = asyncio.run(load(1)), asyncio.run(load(10_000))
-    yield ("10,000 VMs loaded and drawn, over one VM", f"{(full - empty) * 1e3:.0f} ms of CPU")
-    seconds = 2.0 if quick else 5.0
-    for vms, rate in ((100, 0), (2_000, 100), (10_000, 100)):
-        share = asyncio.run(churn(vms, rate, seconds))
-        yield (f"{vms} VMs, {rate} changes/s", f"{share * 100:.1f} % of a core")
-    took = sorted(asyncio.run(key(2_000, 200, 20 if quick else 60)))
-    median, worst = statistics.median(took), took[int(len(took) * 0.95)]
-    yield (
-        f"key to effect, 2,000 VMs, 200 changes/s (n={len(took)})",
-        f"median {median * 1e3:.1f} ms, p95 {worst * 1e3:.1f} ms",
+    bare, ours = bench.first_frames(5 if quick else 15)
+    for kind, word in ((0, "clock"), (1, "processor")):
+        low, high = [one[kind] for one in bare], [one[kind] for one in ours]
+        yield f"first frame, smallest Textual app ({word})", spread(low)
+        yield f"first frame, wspilot tui ({word})", spread(high)
+        over = [(much - less) for less, much in zip(low, high)]
+        yield "  over it, pair by pair (budget 200 ms)", spread(over)
+    took, sent = bench.keys(2_000, 200, 60 if quick else 300)
+    yield f"key to effect, 2,000 VMs, {sent:.0f} events/s (budget 50 ms)", spread(took)
+    yield "10,000 VMs asked for until drawn (budget 1.5 s)", spread(
+        bench.loads(10_000, 2 if quick else 5)
     )
+    seconds = 5.0 if quick else 20.0
+    for vms, rate, budget in ((100, 0, " (budget 1 %)"), (2_000, 200, ""), (10_000, 200, "")):
+        share, bytes = bench.standing(vms, rate, seconds)
+        yield f"{vms} VMs, {rate} events/s{budget}", (
+            f"{share * 100:.1f} % of a core, {bytes / 1e3:.1f} kB/s to the terminal"
+        )
 
 
 def run(quick: bool = False) -> None:
     """Print the table."""
     print(f"\nThe terminal interface [{machine()}]")
-    for name, value in rows(quick):
-        print(f"{name:54} {value}", flush=True)
-
-
-def main() -> int:
-    """The table alone."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer runs")
-    run(parser.parse_args().quick)
-    return 0
+    with tempfile.TemporaryDirectory(prefix="wspilot-bench-tui-") as place:
+        for name, value in rows(Bench(Path(place)), quick):
+            print(f"{name:60} {value}", flush=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -58,6 +59,7 @@ def _tui(args: Args) -> int:
     served = "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")  # by --web, to a browser
     if not served and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the terminal interface needs a terminal", "without one: wspilot list")
+    gc.disable()  # a third of what the first frame costs us; the interface turns it on again
     from wspilot.tui.app import run as show
 
     return show(home_of(args), demo=args.demo, read_only=args.read_only)

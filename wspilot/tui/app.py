@@ -6,6 +6,7 @@ repaints what is visible. Requests run in workers; the screen never waits for th
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
@@ -99,7 +100,7 @@ class WspilotApp(App[None]):
             self.tell(warning, "warning")
         self.theme_changed_signal.subscribe(self, lambda _: self.main.repaint_all())
         self.set_interval(1.0, self._look)
-        self.call_after_refresh(self._follow)  # the skeleton first
+        self.call_after_refresh(self._begin)  # the skeleton first
 
     def _use_keys(self) -> None:
         """The user's keymap; what clashes is said, and left as it was."""
@@ -116,6 +117,13 @@ class WspilotApp(App[None]):
         return self.main.table
 
     # -- the source
+
+    def _begin(self) -> None:
+        """The first frame is out."""
+        if not gc.isenabled():  # what is there now stays for ever: it need not be looked at again
+            gc.freeze()
+            gc.enable()
+        self._follow()
 
     @work(exclusive=True, exit_on_error=False, group="follow")
     async def _follow(self) -> None:
