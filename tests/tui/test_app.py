@@ -403,3 +403,15 @@ async def test_every_dialog_opens_in_the_smallest_terminal() -> None:
         await pilot.resize_terminal(200, 60)
         await settle(pilot)
         assert any("mpi-2026" in line for line in painted(shown))
+
+
+async def test_what_is_typed_behind_the_first_slash_is_the_filter() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("slash")
+        await settle(pilot)
+        await pilot.press(*"osg")
+        await settle(pilot)
+        assert shown.main.how.filter.text == "osg" and not shown.main.how.sort
+        assert shown.table.cursor_key == key_of(source, "osg")

@@ -41,7 +41,7 @@ class Browsing(Base):
             self.mount(self.find, before=self.strip)
         self.find.add_class("-shown")
         self._of_lines = self.detail.lines.has_focus
-        self.find.word.focus()
+        self.call_after_refresh(self.find.word.focus)  # what is not shown yet takes no focus
 
     _of_lines = False
 
