@@ -244,7 +244,11 @@ class Base(Screen[None]):
         """(key, what it does, action) of those that work here and are worth a place."""
         keymap = self._wspilot.keys
         return [
-            (keymap.get(one.id or "") or one.key_display or one.key, one.description, one.action)
+            (
+                keymap.get(one.id or "") or look.key(one.key_display or one.key),
+                one.description,
+                one.action,
+            )
             for one in self.BINDINGS
             if isinstance(one, Binding) and one.show and self.check_action(one.action, ())
         ]
