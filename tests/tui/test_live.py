@@ -177,4 +177,7 @@ def test_the_first_line_counts() -> None:
     assert str(lines.summary(made, ["read-only"], lambda _: "")) == (
         "wspilot  read-only  ● 1 active  · 1 ended"
     )
-    assert str(lines.site(made, lambda _: "")) == "━━━━━━━━ 4 of 4 VMs running  ▲ 1 node not clean"
+    said = {room: str(lines.site(made, lambda _: "", room)) for room in (10, 20, 41, 80)}
+    assert said[10] == "" and said[20] == "  ▲ 1 node not clean"
+    assert said[41] == "4 of 4 VMs running  ▲ 1 node not clean"
+    assert said[80].endswith("━━━━━━━━ 4 of 4 VMs running  ▲ 1 node not clean")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.text import Text
 
@@ -27,22 +27,30 @@ def summary(model: LiveModel, badges: Iterable[str], colour: Colour) -> Text:
     return text
 
 
-def site(model: LiveModel, colour: Colour, wide: bool = False) -> Text:
-    """How many VMs run, how long the batch system lets us wait, and nodes that need somebody."""
-    up, of = model.running()
+def site(model: LiveModel, colour: Colour, room: int) -> Text:
+    """Nodes that need somebody, how many VMs run, how long the batch system lets us wait: as much
+    of it, in this order, as there is room for (in cells); the first stands last."""
     text = Text("")
-    waited = model.waited() if wide else []
-    if waited:
-        text.append("queue wait ", style=colour("secondary"))
-        text.append(look.spark(waited), style=colour("primary"))
-        text.append(f" {sorted(waited)[len(waited) // 2]:.1f} s   ", style=colour("secondary"))
-    if of:
-        text.append(look.gauge(up / of, 8) + " ", style=colour("success"))
-        text.append(f"{up} of {plural(of, 'VM')} running")
+    for part in _site(model, colour):
+        if part.cell_len + text.cell_len > room:
+            break
+        text = Text.assemble(part, text)
+    return text
+
+
+def _site(model: LiveModel, colour: Colour) -> Iterator[Text]:
+    up, of = model.running()
     if sick := model.sick_nodes():
         said = f"  {look.glyph('degraded')} {plural(sick, 'node')} not clean"
-        text.append(said, style=colour("warning"))
-    return text
+        yield Text(said, style=colour("warning"))
+    if of:
+        yield Text(f"{up} of {plural(of, 'VM')} running")
+        yield Text(look.gauge(up / of, 8) + " ", style=colour("success"))
+    if waited := model.waited():
+        yield Text.assemble(("queue wait ", colour("secondary")),
+                            (look.spark(waited), colour("primary")),
+                            (f" {sorted(waited)[len(waited) // 2]:.1f} s   ",
+                             colour("secondary")))  # fmt: skip
 
 
 def views(
@@ -57,7 +65,8 @@ def views(
         text.append(
             f" {view.key} ", style=f"bold {colour('primary')}" if here else colour("accent")
         )
-        text.append(f"{title} ", style=f"bold underline {colour('primary')}" if here else "")
+        text.append(title, style=f"bold underline {colour('primary')}" if here else "")
+        text.append(" ")
         edges.append((text.cell_len + 1, view.name))
     if marks:
         text.append(f"   {marks} marked", style=f"bold {colour('accent')}")

@@ -43,7 +43,6 @@ class Base(Screen[None]):
     #top { height: 1; background: $panel; padding: 0 1; }
     #summary { width: 1fr; height: 1; }
     #site { width: auto; height: 1; margin-left: 2; }
-    .-narrow #site { display: none; }
     #views { height: 1; background: $surface; padding: 0 1; color: $secondary; }
     .-flat #views { display: none; }
     #banner { height: auto; max-height: 4; background: $warning; color: $background;
@@ -226,8 +225,10 @@ class Base(Screen[None]):
         badges = [
             word for word, on in (("PAUSED", self.paused), ("read-only", app.read_only)) if on
         ]
-        self._say(self._summary, lines.summary(self.model, badges, colour))
-        self._say(self._site, lines.site(self.model, colour, self.size.width >= 150))
+        text = lines.summary(self.model, badges, colour)
+        self._say(self._summary, text)
+        room = self.size.width - text.cell_len - 5
+        self._say(self._site, lines.site(self.model, colour, room))
         text, self._edges = lines.views(self.how, len(self.table.marks), self.size.width, colour)
         self._say(self._views, text)
         text, self._key_edges = lines.keys(self._shown_keys(), colour)
