@@ -73,7 +73,7 @@ EVENTS = View(
 TIMELINE = View(
     "timeline", "5", "Timeline",
     (
-        Column("name", "NAME", 17, grows=9), Column("state", "STATE", 13, 74),
+        Column("name", "NAME", 17, grows=9), Column("state", "STATE", 15, 76),
         Column("left", "LEFT", 6, 110, right=True), Column("chart", "", 0),
     ),
     "No leases to draw yet. Press 1, then n to build an ensemble.",
