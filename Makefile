@@ -15,7 +15,7 @@ LIBEXEC ?= /usr/local/libexec
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian test-xen lint format bench clean
+.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian test-xen lint format screens bench clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -58,6 +58,11 @@ lint:            ## ruff check, ruff format --check, mypy --strict
 format:          ## let ruff put the layout right
 	@sh .ci/venv.sh test
 	@$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+screens:         ## README's pictures of the terminal interface, from the demo's site
+	@sh .ci/venv.sh run
+	@env -i PATH="$$PATH" HOME=/nonexistent TZ=UTC LC_ALL=C.UTF-8 TERM=xterm-256color COLORTERM=truecolor \
+		$(PY) -m wspilot.tui.shots docs/screens
 
 bench:           ## the benchmark's figures, as a table
 	@sh .ci/venv.sh test

@@ -55,7 +55,9 @@ class Bench:
 
     # -- figures
 
-    def first_frames(self, runs: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    def first_frames(
+        self, runs: int
+    ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """(the smallest app, ours) in turn: seconds of the clock and of the processor.
 
         From the start of the process until every cell of the screen has been painted.
@@ -142,14 +144,16 @@ def rows(bench: Bench, quick: bool) -> Iterator[tuple[str, str]]:
         yield "  over it, pair by pair (budget 200 ms)", spread(over)
     took, sent = bench.keys(2_000, 200, 60 if quick else 300)
     yield f"key to effect, 2,000 VMs, {sent:.0f} events/s (budget 50 ms)", spread(took)
-    yield "10,000 VMs asked for until drawn (budget 1.5 s)", spread(
-        bench.loads(10_000, 2 if quick else 5)
+    yield (
+        "10,000 VMs asked for until drawn (budget 1.5 s)",
+        spread(bench.loads(10_000, 2 if quick else 5)),
     )
     seconds = 5.0 if quick else 20.0
     for vms, rate, budget in ((100, 0, " (budget 1 %)"), (2_000, 200, ""), (10_000, 200, "")):
         share, bytes = bench.standing(vms, rate, seconds)
-        yield f"{vms} VMs, {rate} events/s{budget}", (
-            f"{share * 100:.1f} % of a core, {bytes / 1e3:.1f} kB/s to the terminal"
+        yield (
+            f"{vms} VMs, {rate} events/s{budget}",
+            (f"{share * 100:.1f} % of a core, {bytes / 1e3:.1f} kB/s to the terminal"),
         )
 
 

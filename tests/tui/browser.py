@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 
-START_S = 60.0
+START_S = LIMIT_S = 60.0  # only a hang takes longer
 
 
 def program() -> str:
@@ -42,15 +42,15 @@ class Browser:
         id = self._last = self._last + 1
         self._answers[id] = asyncio.get_running_loop().create_future()
         await self._link.send_json({"id": id, "method": method, "params": params})
-        return await asyncio.wait_for(self._answers[id], 30)
+        return await asyncio.wait_for(self._answers[id], LIMIT_S)
 
     async def open(self, url: str) -> str:
         """Go there; the page's text when it is loaded."""
+        await self.value("window.left = true")  # so that the old page is not taken for the new one
         await self.call("Page.navigate", url=url)
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            if await self.value("document.readyState") == "complete":
-                break
+        deadline = time.monotonic() + LIMIT_S
+        while not await self.value("!window.left && document.readyState === 'complete'"):
+            assert time.monotonic() < deadline, f"{url} is not loaded"
             await asyncio.sleep(0.1)
         return str(await self.value("document.body.innerText"))
 
@@ -59,12 +59,22 @@ class Browser:
         answer = await self.call("Runtime.evaluate", expression=expression, awaitPromise=True)
         return answer.get("result", {}).get("value")
 
-    async def until(self, word: bytes, seconds: float = 40) -> None:
+    async def until(self, word: bytes, seconds: float = LIMIT_S) -> None:
         """Until it has been sent to the page."""
         deadline = time.monotonic() + seconds
         while word not in self.received:
             assert time.monotonic() < deadline, f"{word!r} never came: {self.received[-2000:]!r}"
             await asyncio.sleep(0.1)
+
+    async def press(self, key: str, word: bytes) -> None:
+        """A key that may be pressed again, until the page is sent a word for it."""
+        self.received = b""
+        deadline = time.monotonic() + LIMIT_S
+        while word not in self.received:
+            assert time.monotonic() < deadline, f"{key} brought no {word!r}: {self.received!r}"
+            await self.value("document.querySelector('textarea')?.focus()")
+            await self.type(key)
+            await asyncio.sleep(0.3)
 
     async def type(self, text: str) -> None:
         """Keys of ordinary letters."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from rich.segment import Segment
@@ -14,7 +14,12 @@ from wspilot.client import Update
 from wspilot.errors import NoDaemon, WspilotError
 from wspilot.tui.app import WspilotApp
 from wspilot.tui.demo import DemoSource
+from wspilot.tui.habits import Memory
+from wspilot.tui.screens import base
 
+NOW = 1_778_596_330.0  # 2026-05-12 14:32:10 UTC
+LIMIT_S = 30.0  # only a hang takes longer
+ENDING = ("check", "offer", "look", "send")  # workers that end by themselves, and soon
 HOSTILE = "\x1b]0;pwned\x07\x1b[31m[red]x[/nope]\x9b2J"
 
 
@@ -22,7 +27,7 @@ class Scripted(DemoSource):
     """The demo's site, standing still, with a record of what was asked; it may go away."""
 
     def __init__(self) -> None:
-        super().__init__(step_s=3600)
+        super().__init__(3600, lambda: NOW)
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.alive = asyncio.Event()
         self.alive.set()
@@ -50,17 +55,45 @@ class Scripted(DemoSource):
         return answer
 
 
-def app() -> tuple[WspilotApp, Scripted]:
-    source = Scripted()
-    return WspilotApp(source), source
+def app(read_only: bool = False, theme: str = "") -> tuple[WspilotApp, Scripted]:
+    """The screen and its site, at a time that stands still."""
+    source, memory = Scripted(), Memory()
+    memory.keep("theme", theme)
+    return WspilotApp(source, read_only, clock=lambda: NOW, memory=memory), source
 
 
-async def settle(pilot: Any, seconds: float = 0.12) -> None:
-    """Longer than a flush, until the source has said something and nothing is left to do."""
-    shown, deadline = pilot.app, time.monotonic() + 5
-    while not (shown.connected or shown.error) and time.monotonic() < deadline:
-        await pilot.pause(0.02)
-    await pilot.pause(seconds)
+async def until(pilot: Any, true: Callable[[], object], what: str = "what was waited for") -> None:
+    """Until it is true; after a time that only a hang takes, what the screen shows instead."""
+    deadline = time.monotonic() + LIMIT_S
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} never came:\n" + "\n".join(painted(pilot.app)))
+        await pilot.pause(0.01)
+
+
+async def settle(pilot: Any) -> None:
+    """Until the source has said something and nothing that follows is left to do.
+
+    Nothing is left when the loop has nothing ready, no check runs and all is drawn: twice, with
+    time for a flush between. It takes as long as it takes, so that a slow machine fails nothing.
+    """
+    shown, quiet = pilot.app, 0
+    await until(pilot, lambda: shown.connected or shown.error, "the source's first word")
+    deadline = time.monotonic() + LIMIT_S
+    while quiet < 2:
+        assert time.monotonic() < deadline, f"never at rest: {_busy(shown)}"
+        await pilot.pause(base.FLUSH_S * 1.3)
+        quiet = 0 if _busy(shown) else quiet + 1
+
+
+def _busy(shown: WspilotApp) -> str:
+    """What is left to do; empty for nothing."""
+    if asyncio.get_running_loop()._ready:  # type: ignore[attr-defined]
+        return "callbacks"
+    if shown.main.dirty and shown.main.is_current and not shown.main.paused:
+        return "the main screen is not drawn"
+    working = [one for one in shown.workers if one.is_running and one.group in ENDING]
+    return f"workers: {working}" if working else ""
 
 
 def lines(shown: WspilotApp) -> list[str]:

@@ -17,11 +17,11 @@ from tests.tui.stage import (
     painted,
     settle,
     told,
+    until,
 )
 from wspilot.client import Update
 from wspilot.errors import Refused
-from wspilot.tui import look
-from wspilot.tui.app import WspilotApp
+from wspilot.tui import following, look
 from wspilot.tui.screens.act import Act
 from wspilot.tui.screens.confirm import Confirm
 from wspilot.tui.widgets.detail import Detail
@@ -90,10 +90,10 @@ async def test_destroying_a_workspace_wants_its_name_and_stands_on_cancel() -> N
         destroy = shown.screen.query_one("#destroy", Button)
         assert destroy.disabled
         shown.screen.query_one(Input).value = "wrong"
-        await pilot.pause()
+        await settle(pilot)
         assert destroy.disabled
         shown.screen.query_one(Input).value = "mpi-2026"
-        await pilot.pause()
+        await until(pilot, lambda: not destroy.disabled, "the button")
         await pilot.click("#destroy")
         await settle(pilot)
         method, params = source.calls[-1]
@@ -163,15 +163,29 @@ async def test_a_daemon_that_goes_leaves_a_banner_and_comes_back() -> None:
         await settle(pilot)
         source.alive.clear()
         source.inbox.put_nowait(None)
-        await settle(pilot)
         banner = shown.query_one("#banner", Static)
-        assert banner.display
+        await until(pilot, lambda: banner.display, "the banner")
         assert str(banner.render()).startswith("The connection has ended: start it again. What you")
         assert shown.table.stale and any("mpi-2026" in line for line in lines(shown))
         source.alive.set()
         await pilot.press("r")
+        await until(pilot, lambda: not banner.display, "the end of the banner")
+        assert not shown.table.stale
+
+
+async def test_a_daemon_that_comes_back_is_found_without_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(following, "RETRY_S", (0.05,))
+    shown, source = app()
+    source.alive.clear()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        banner = shown.query_one("#banner", Static)
+        await until(pilot, lambda: banner.display, "the banner")
+        source.alive.set()
+        await until(pilot, lambda: not banner.display, "the end of the banner")
         await settle(pilot)
-        assert not banner.display and not shown.table.stale
+        assert shown.connected and any("mpi-2026" in line for line in lines(shown))
 
 
 async def test_no_daemon_at_all_is_said_and_not_a_traceback() -> None:
@@ -185,15 +199,13 @@ async def test_no_daemon_at_all_is_said_and_not_a_traceback() -> None:
 async def test_q_quits_at_once() -> None:
     shown, _ = app()
     async with shown.run_test() as pilot:
-        await settle(pilot, 0.1)
+        await settle(pilot)
         await pilot.press("q")
-        await pilot.pause()
-        assert not shown.is_running
+        await until(pilot, lambda: not shown.is_running, "the end")
 
 
 async def test_read_only_hides_what_would_change_something() -> None:
-    source = Scripted()
-    shown = WspilotApp(source, read_only=True)
+    shown, source = app(read_only=True)
     async with shown.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         await pilot.press("d", "n")
@@ -207,7 +219,7 @@ async def test_themes_change_live() -> None:
         await settle(pilot)
         before = shown.theme
         await pilot.press("t")
-        await pilot.pause()
+        await settle(pilot)
         assert before == "night" and shown.theme == "day"
 
 
@@ -272,12 +284,12 @@ async def test_an_error_of_another_kind_is_a_banner_too_and_is_tried_again() -> 
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
+        banner = shown.query_one("#banner")
         source.inbox.put_nowait(Update(2, False, ("rubbish",)))  # type: ignore[arg-type]
-        await settle(pilot)
-        assert shown.query_one("#banner").display and shown.table.stale
+        await until(pilot, lambda: banner.display, "the banner")
+        assert shown.table.stale
         await pilot.press("r")
-        await settle(pilot)
-        assert not shown.query_one("#banner").display
+        await until(pilot, lambda: not banner.display, "the end of the banner")
 
 
 async def test_after_a_reconnect_no_event_stands_there_twice() -> None:
@@ -285,8 +297,9 @@ async def test_after_a_reconnect_no_event_stands_there_twice() -> None:
     async with shown.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         source.inbox.put_nowait(None)
-        await settle(pilot)
+        await until(pilot, lambda: not shown.connected, "the end of the connection")
         await pilot.press("r")
+        await until(pilot, lambda: shown.connected, "the new connection")
         await settle(pilot)
         assert sum("teaching active" in line for line in painted(shown)) == 1
 
@@ -390,3 +403,15 @@ async def test_every_dialog_opens_in_the_smallest_terminal() -> None:
         await pilot.resize_terminal(200, 60)
         await settle(pilot)
         assert any("mpi-2026" in line for line in painted(shown))
+
+
+async def test_what_is_typed_behind_the_first_slash_is_the_filter() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press("slash")
+        await settle(pilot)
+        await pilot.press(*"osg")
+        await settle(pilot)
+        assert shown.main.how.filter.text == "osg" and not shown.main.how.sort
+        assert shown.table.cursor_key == key_of(source, "osg")

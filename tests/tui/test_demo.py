@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pytest
@@ -25,20 +24,17 @@ WORDS = {
 class Fast(DemoSource):
     """Its clock goes ten seconds a step."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = time.time()
-        monkeypatch.setattr("wspilot.tui.demo.time.time", self._tick)
-        super().__init__(step_s=0.0)
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+        super().__init__(0.0, self._tick)
 
     def _tick(self) -> float:
-        self.clock += 10
-        return self.clock
+        self.now += 10
+        return self.now
 
 
-async def test_it_lives_in_the_words_of_the_design_and_forgets(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    source, model, seen = Fast(monkeypatch), LiveModel(), Counter[str]()
+async def test_it_lives_in_the_words_of_the_design_and_forgets() -> None:
+    source, model, seen = Fast(), LiveModel(), Counter[str]()
     steps = 0
     async for update in source.updates():
         model.apply(update)

@@ -47,7 +47,7 @@ async def test_every_view_with_strange_names(word: str, size: tuple[int, int]) -
         screens = []
         for key in kinds.values():
             shown.table.select(key)
-            await settle(pilot, 0.1)
+            await settle(pilot)
             screens.append("\n".join(painted(shown)))
             assert all(
                 shown.table.render_line(y).cell_length == shown.table.size.width
@@ -55,7 +55,7 @@ async def test_every_view_with_strange_names(word: str, size: tuple[int, int]) -
             )
             for press in ("enter", "enter", "d", "escape"):
                 await pilot.press(press)
-                await settle(pilot, 0.1)
+                await settle(pilot)
                 screens.append("\n".join(painted(shown)))
         assert all(harmless(screen) for screen in screens)
         if size == (160, 50):

@@ -177,4 +177,6 @@ def test_the_first_line_counts() -> None:
     assert str(lines.summary(made, ["read-only"], lambda _: "")) == (
         "wspilot  read-only  ● 1 active  · 1 ended"
     )
-    assert str(lines.site(made, lambda _: "")) == "━━━━━━━━ 4 of 4 VMs running  ▲ 1 node not clean"
+    said = {width: str(lines.site(made, lambda _: "", width)) for width in (30, 80, 120)}
+    assert said[30].strip() == "4/4 up" and said[80] == "━━━━━━ 4/4 up  ▲ 1 node"
+    assert said[120] == "━━━━━━━━ 4 of 4 VMs running  ▲ 1 node not clean"

@@ -19,14 +19,14 @@ class Terminal:
         self.run("new-session", "-d", "-x", "100", "-y", "30", "sh")
 
     def run(self, *words: str) -> str:
-        done = subprocess.run([*self._tmux, *words], capture_output=True, text=True, timeout=10)
+        done = subprocess.run([*self._tmux, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     def type(self, text: str) -> None:
         self.run("send-keys", text)
 
-    def until(self, text: str, seconds: float = 20) -> str:
+    def until(self, text: str, seconds: float = 60) -> str:
         deadline = time.monotonic() + seconds
         while text not in (screen := self.run("capture-pane", "-p")):
             assert time.monotonic() < deadline, f"{text!r} never came:\n{screen}"
@@ -34,7 +34,7 @@ class Terminal:
         return screen
 
     def close(self) -> None:
-        subprocess.run([*self._tmux, "kill-server"], capture_output=True, timeout=10)
+        subprocess.run([*self._tmux, "kill-server"], capture_output=True, timeout=60)
 
 
 @pytest.fixture
@@ -61,6 +61,6 @@ def test_without_a_terminal_it_names_the_plain_verb() -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.returncode == 2 and "wspilot list" in done.stderr and "\x1b" not in done.stdout

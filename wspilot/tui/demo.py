@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ class DemoSource:
     place = "demo"
     home: Path | None = None
 
-    def __init__(self, step_s: float = STEP_S) -> None:
-        self._step_s, self._now = step_s, time.time()
+    def __init__(self, step_s: float = STEP_S, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or time.time
+        self._step_s, self._now = step_s, self._clock()
         self._items: dict[str, Doc] = {}
         self._out: asyncio.Queue[tuple[list[Doc], list[str]]] = asyncio.Queue()
         self._serial, self._revision, self._sweeps, self._nodes = 0, 1, 40, 0
@@ -105,7 +106,7 @@ class DemoSource:
                 continue
             ws = item["workspace"]
             if {item["id"], ws, f"{ws}/{item['group']}"} & set(ids):
-                item.update(state=_ACTS[verb], since=rfc3339(time.time()))
+                item.update(state=_ACTS[verb], since=rfc3339(self._clock()))
                 changed.append(item)
         self._out.put_nowait((changed, []))
         return {"workspaces": []}
@@ -138,7 +139,7 @@ class DemoSource:
 
     def _pass_time(self) -> list[Doc]:
         """Some VMs, slots and workspaces move a little."""
-        self._now = time.time()
+        self._now = self._clock()
         moved = self._poll()
         for item in list(self._items.values()):
             if item["table"] == "vms" and len(moved) < 8:

@@ -79,7 +79,8 @@ def views(
         text.append(
             f" {view.key} ", style=f"bold {colour('primary')}" if here else colour("accent")
         )
-        text.append(f"{title} ", style=f"bold underline {colour('primary')}" if here else "")
+        text.append(title, style=f"bold underline {colour('primary')}" if here else "")
+        text.append(" ")
         edges.append((text.cell_len + 1, view.name))
     if marks:
         text.append(f"   {marks} marked", style=f"bold {colour('accent')}")

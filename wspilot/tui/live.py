@@ -91,7 +91,7 @@ class LiveModel:
         from wspilot.messages import rfc3339  # 20 ms that the first frame can do without
 
         id = f"here-{len(self._notes)}"
-        doc = {**DEFAULTS["events"], "table": "events", "id": id, "kind": "you", "level": level,
+        doc = {**DEFAULTS["events"], "table": "events", "id": id, "kind": "notice", "level": level,
                "at": rfc3339(now), "text": clean(text, 1000), **about}  # fmt: skip
         self._notes[id] = self.items["events"][id] = doc
         self.changes += 1

@@ -79,6 +79,14 @@ def sort_mark(down: bool) -> str:
     return ("v" if down else "^") if ascii_only() else ("▾" if down else "▴")
 
 
+def key(name: str) -> str:
+    """The name of a key, in what the terminal can draw."""
+    if ascii_only():
+        for sign, word in (("⏎", "enter"), ("→", "right"), ("←", "left")):
+            name = name.replace(sign, word)
+    return name
+
+
 def mark() -> str:
     """A marked line."""
     return "+" if ascii_only() else "▌"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from textual.binding import Binding
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
+from wspilot.tui import look
 from wspilot.tui.acting import VERBS, fitting
 from wspilot.tui.screens.main import MainScreen
 
@@ -52,7 +53,9 @@ class Everything(Provider):
                 name, *rest = one.action.removeprefix("app.").replace(")", "").split("(")
                 given = tuple(word.strip("'") for word in rest)
                 if main.check_action(name, given):
-                    title = f"{one.description}  ({one.key_display or one.key.split(',')[0]})"
+                    title = (
+                        f"{one.description}  ({look.key(one.key_display or one.key.split(',')[0])})"
+                    )
                     yield title, one.tooltip, partial(main.run_action, one.action)
 
     def _verbs(self, main: MainScreen) -> Iterator[Command]:

@@ -74,6 +74,8 @@ def _read(doc: dict[str, Any], text: str) -> Theme:
     if not isinstance(doc.get("dark", True), bool):
         raise ValueError(f"dark is true or false{_line(text, 'dark')}")
     variables = {"footer-key-foreground": doc.get("accent", doc["primary"])}
+    if "surface" in doc:  # Textual's own is black beside a dark box
+        variables["scrollbar-background"] = doc["surface"]
     return Theme(doc["name"], dark=doc.get("dark", True), variables=variables, **colours)
 
 

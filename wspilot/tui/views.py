@@ -40,10 +40,10 @@ SLOTS = View(
     (
         Column("id", "SLOT", 9), _STATE, Column("workspace", "WORKSPACE", 12, 62, grows=12),
         Column("job", "JOB", 11, 40, grows=8), Column("lrm", "LRM SAYS", 9, 50, grows=14),
-        Column("node", "NODES", 10, 78), Column("asks", "N x CORES", 9, 110),
-        Column("memory", "MEMORY", 8, 118, right=True),
+        Column("node", "NODES", 10, 73), Column("asks", "N x CORES", 9, 110),
+        Column("memory", "MEMORY", 8, 124, right=True),
         Column("walltime", "WALLTIME", 8, 100, right=True),
-        Column("age", "SINCE", 8, 68, right=True), Column("cause", "  WHY", 0, 96),
+        Column("age", "SINCE", 8, 82, right=True), Column("cause", "  WHY", 0, 98),
     ),
     "No slots yet: a slot is one job of the batch system. Press 1, then n to deploy.",
     "slots: one job of the batch system each, what it asked for and what the scheduler says",
@@ -53,9 +53,9 @@ NODES = View(
     (
         Column("name", "NODE", 12, grows=10), _STATE,
         Column("cpus", "CPUS", 4, 56, right=True), Column("memory", "MEMORY", 8, 62, right=True),
-        Column("taken", "TAKEN", 8, 50, right=True), Column("kvm", "KVM", 4, 90),
-        Column("skew", "SKEW", 6, 96, right=True), Column("seen", "SEEN", 10, 70, right=True),
-        Column("age", "SINCE", 8, 80, right=True), Column("slots", "SLOTS", 10, 104, grows=20),
+        Column("taken", "TAKEN", 8, 50, right=True), Column("kvm", "KVM", 4, 104),
+        Column("skew", "SKEW", 6, 110, right=True), Column("seen", "SEEN", 10, 70, right=True),
+        Column("age", "SINCE", 8, 92, right=True), Column("slots", "SLOTS", 10, 118, grows=20),
         Column("why", "  WHY", 0, 74),
     ),
     "No node has been used yet: nodes appear here with their first pilot.",
@@ -73,7 +73,7 @@ EVENTS = View(
 TIMELINE = View(
     "timeline", "5", "Timeline",
     (
-        Column("name", "NAME", 17, grows=9), Column("state", "STATE", 13, 74),
+        Column("name", "NAME", 17, grows=9), Column("state", "STATE", 15, 76),
         Column("left", "LEFT", 6, 110, right=True), Column("chart", "", 0),
     ),
     "No leases to draw yet. Press 1, then n to build an ensemble.",
@@ -83,7 +83,7 @@ HISTORY = View(
     "history", "6", "History",
     (
         _NAME, _STATE, Column("outcome", "OUTCOME", 10, 56),
-        Column("created", "CREATED", 11, 84), Column("ended", "ENDED", 11, 64),
+        Column("created", "CREATED", 11, 100), Column("ended", "ENDED", 11, 64),
         Column("lasted", "LASTED", 7, 72, right=True), Column("vms", "VMS", 5, 92, right=True),
         Column("cause", "  CAUSE", 0, 78),
     ),

@@ -271,7 +271,11 @@ class Base(Screen[None]):
             bindings = [*self.detail.lines.BINDINGS, *(one for one in bindings
                         if isinstance(one, Binding) and one.id in LOG_KEYS)]  # fmt: skip
         return [
-            (keymap.get(one.id or "") or one.key_display or one.key, one.description, one.action)
+            (
+                keymap.get(one.id or "") or look.key(one.key_display or one.key),
+                one.description,
+                one.action,
+            )
             for one in bindings
             if isinstance(one, Binding) and one.show and self.useful(one.action)
         ]

@@ -6,11 +6,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from wspilot.tui import look
 from wspilot.tui.screens.handling import Handling
 from wspilot.tui.views import VIEWS
 
-ENTER = "enter" if look.ascii_only() else "⏎"
 GROUPS: dict[str, list[str]] = {}
 """Ids of bindings by the heading that they stand below in the help."""
 
@@ -54,7 +52,7 @@ class MainScreen(Handling):
         _key("y", "copy_address", "Copy", "copy its address (OSC 52)", "Act"),
         _key("Y", "copy_row", "Copy JSON", "copy the item as JSON", "Act"),
         _key("enter", "details", "Details", "the selection on the whole width, and back", "Look",
-             show=True, display=ENTER),
+             show=True, display="⏎"),
         _key("slash", "filter", "Filter", "show only lines with ...; esc shows all again", "Look",
              show=True, display="/"),
         _key("right_square_bracket", "page(1)", "Page", "next page of the details: events, "

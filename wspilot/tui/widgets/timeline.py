@@ -72,18 +72,14 @@ class Timeline:
 
     @staticmethod
     def _axis(window: Window, size: int, now: int) -> str:
-        line = [" "] * size
-        for cell, text in window.ticks(size):
-            if 0 <= cell <= size - len(text):
-                line[cell : cell + len(text)] = text
-        label = "now"
+        """Times of day; where one would touch `now`, that stands there instead."""
+        line, labels = [" "] * size, list(window.ticks(size))
         if 0 <= now < size:
-            start = max(0, min(size - len(label), now - 1))
-            around = range(max(0, start - 1), min(size, start + 4))
-            if "".join(line[n] for n in around).strip():  # a time stands there: the mark is enough
-                line[now] = look.chart("now")
-            else:
-                line[start : start + len(label)] = label
+            labels.insert(0, (max(0, min(size - 3, now - 1)), "now"))
+        for cell, text in labels:
+            around = line[max(0, cell - 1) : cell + len(text) + 1]
+            if 0 <= cell <= size - len(text) and not "".join(around).strip():
+                line[cell : cell + len(text)] = text
         return "".join(line)
 
 

@@ -230,7 +230,7 @@ class TreeTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         width = self.size.width
         if y == 0:
-            return self._strip([(" ", Style()), *self._head(width)], width, "head")
+            return self._strip([(" ", self._style("head")), *self._head(width)], width, "head")
         index = y + self.scroll_offset.y - 1
         if index >= len(self._keys):
             self._drawn.pop(y, None)
@@ -287,7 +287,7 @@ class TreeTable(ScrollView, can_focus=True):
                 style += self._style("flash")
             return f"{look.glyph(row.state)} {row.state}", style
         if field == "left":
-            if row.progress is not None and not row.left:
+            if row.progress is not None and not row.left and row.state != "pending":
                 return look.gauge(row.progress, size), self._style("primary")
             return row.left, self._style(row.warn) if row.warn else Style()
         if field in ("why", "cause"):
