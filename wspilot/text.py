@@ -32,6 +32,18 @@ def clean(text: str | bytes, limit: int = 4096, lines: bool = False) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def visible(text: str, lines: bool = False) -> str:
+    """`text` with a sign for every control character: for what is edited, where nothing may be
+    left out. Not longer, not shorter; `lines`: tabs and newlines stay."""
+    signs = _SURROGATE.sub("\ufffd", _CONTROL.sub(_sign, text))
+    return signs if lines else signs.replace("\t", "\u2409").replace("\n", "\u240a")
+
+
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return chr(0x2400 + code) if code < 32 else "\u2421" if code == 127 else "\ufffd"
+
+
 def parse_duration(text: object, where: str = "duration") -> int:
     """Seconds in `90s`, `10m`, `2h`, `1h30m` or `1d`. A bare number is an error: of what?"""
     match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.screen import Screen
 
+from wspilot.text import clean
 from wspilot.tui import look
 from wspilot.tui.acting import VERBS, fitting
 from wspilot.tui.screens.main import MainScreen
@@ -39,24 +41,40 @@ class Everything(Provider):
 
     def _commands(self) -> Iterator[Command]:
         app: WspilotApp = self.app  # type: ignore[assignment]
-        main = self.screen
-        if isinstance(main, MainScreen):
-            yield from self._keys(main)
-            yield from self._verbs(main)
-            yield from self._places(app, main)
+        here = self.screen
+        yield from self._keys(here, here.BINDINGS)
+        if isinstance(here, MainScreen):
+            yield from self._verbs(here)
+            yield from self._places(app, here)
+        else:
+            yield from self._building(here)
         for name in sorted(app.available_themes):
             yield f"Theme: {name}", "the colours of this screen", partial(app.use_theme, name)
 
-    def _keys(self, main: MainScreen) -> Iterator[Command]:
-        for one in main.BINDINGS:
+    @staticmethod
+    def _keys(here: Screen[Any], bindings: Sequence[BindingType]) -> Iterator[Command]:
+        for one in bindings:
             if isinstance(one, Binding) and not one.action.startswith(_OWN):
                 name, *rest = one.action.removeprefix("app.").replace(")", "").split("(")
                 given = tuple(word.strip("'") for word in rest)
-                if main.check_action(name, given):
-                    title = (
-                        f"{one.description}  ({look.key(one.key_display or one.key.split(',')[0])})"
-                    )
-                    yield title, one.tooltip, partial(main.run_action, one.action)
+                if here.check_action(name, given):
+                    key = look.key(one.key_display or one.key.split(",")[0])
+                    title = f"{one.description}  ({key})"
+                    yield title, one.tooltip or "", partial(here.run_action, one.action)
+
+    def _building(self, here: Screen[Any]) -> Iterator[Command]:
+        """What the builder's list of groups knows besides, and the groups to go to."""
+        from wspilot.tui.builder.form import Groups
+        from wspilot.tui.screens.build import Build
+
+        if isinstance(here, Build):
+            known = {one.action for one in here.BINDINGS if isinstance(one, Binding)}
+            more = [one for one in Groups.BINDINGS if isinstance(one, Binding) and one.tooltip
+                    and one.action.removeprefix("screen.") not in known]  # fmt: skip
+            yield from self._keys(here, more)
+            for n, name in enumerate(here.group_names[:MOST_PLACES]):
+                act = partial(here.action_group, n)
+                yield f"Group: {clean(name, 60)}", "go to this group", act
 
     def _verbs(self, main: MainScreen) -> Iterator[Command]:
         targets = main.targets()

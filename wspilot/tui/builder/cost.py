@@ -45,10 +45,12 @@ def cost(plan: Mapping[str, Any]) -> list[str]:
     memory = sum(slot["nodes"] * slot["memory_mib"] for slot in slots)
     most = max((slot["memory_mib"] for slot in slots), default=0)
     whole = " whole" if any(slot.get("whole_node") for slot in slots) else ""
+    held = sum(slot["nodes"] for slot in slots if slot.get("held"))
+    ready = f" ({held} held ready)" if held else ""
     lines = [
-        f"{plural(vms, 'VM')} on {plural(nodes, f'{whole} node'.strip())} in "
-        f"{plural(len(slots), 'slot')}",
-        f"memory {format_size(memory)} in all, up to {format_size(most)} a node",
+        f"{plural(vms, 'VM')} on {plural(nodes, f'{whole} node'.strip())}{ready} in "
+        f"{plural(len(slots), 'slot')}; memory {format_size(memory)} in all, up to "
+        f"{format_size(most)} a node",
         f"{plan['node_hours']:g} node hours: lease {format_duration(plan['lease_s'])}, "
         f"asked of the batch system {format_duration(plan['walltime_s'])}",
     ]

@@ -10,13 +10,50 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wspilot.text import format_duration, parse_duration
+import tomllib
+
+from wspilot.text import clean, format_duration, parse_duration, visible
+from wspilot.tui.builder.files import MOST_BYTES
+from wspilot.tui.builder.toml_out import said
 
 Doc = dict[str, Any]
 LISTS = ("nics", "provides", "requires")
 NUMBERS = ("count", "min")
+DEEPEST = 16  # tables and lists in each other: more is a trap for whoever walks through them
 EMPTY: Doc = {"workspace": {"duration": "2h"},
               "group": [{"name": "vm", "type": "small", "count": 1}]}  # fmt: skip
+
+
+def read(text: str) -> tuple[Doc, str]:
+    """(what a text says, why it cannot be read: empty when it can)."""
+    if len(text) > MOST_BYTES:
+        return {}, "it is too large for an ensemble"
+    try:
+        doc = tomllib.loads(text)
+    except RecursionError:
+        return {}, "it is nested too deeply"
+    except ValueError as error:
+        return {}, clean(str(error), 300)
+    return (doc, "") if _shallow(doc) else ({}, "it is nested too deeply")
+
+
+def _shallow(doc: Doc) -> bool:
+    level: list[Any] = [doc]
+    for _ in range(DEEPEST):
+        inner = [one.values() if isinstance(one, dict) else one for one in level
+                 if isinstance(one, (dict, list))]  # fmt: skip
+        level = [one for some in inner for one in some]
+    return not any(isinstance(one, (dict, list)) for one in level)
+
+
+def odd(doc: Mapping[str, Any]) -> str:
+    """Why the form cannot change it: what is no table is put right by hand; empty when it can."""
+    if not isinstance(doc.get("workspace", {}), Mapping):
+        return "workspace is no table: write [workspace]"
+    found = doc.get("group", [])
+    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+        return "group is no list of tables: write [[group]]"
+    return ""
 
 
 def empty(types: Sequence[str] = ()) -> Doc:
@@ -28,13 +65,18 @@ def empty(types: Sequence[str] = ()) -> Doc:
 
 
 def groups(doc: Mapping[str, Any]) -> list[Doc]:
-    """The groups, where they are what they should be."""
-    found = doc.get("group")
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    """The groups; none where they are not what they should be."""
+    return [] if odd(doc) else list(doc.get("group", []))
+
+
+def workspace(doc: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its table; empty where it is none."""
+    found = doc.get("workspace")
+    return found if isinstance(found, Mapping) else {}
 
 
 def field(table: Mapping[str, Any], name: str) -> str:
-    """A value as it stands in the form."""
+    """A value as it stands in the form: with signs for what a terminal would act upon."""
     if name in ("provides", "requires"):
         roles = table.get("roles")
         value = roles.get(name) if isinstance(roles, Mapping) else None
@@ -42,17 +84,22 @@ def field(table: Mapping[str, Any], name: str) -> str:
         value = table.get(name)
     if value is None:
         return ""
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(_shown, value)) if isinstance(value, list) else _shown(value)
+
+
+def _shown(value: Any) -> str:
+    return visible(value if isinstance(value, str) else said(value))
 
 
 def with_workspace(doc: Mapping[str, Any], name: str, text: str) -> Doc:
     """The document with another name or duration."""
     new = copy.deepcopy(dict(doc))
-    table = new.get("workspace")
-    table = table if isinstance(table, dict) else {}
+    if odd(doc):
+        return new
+    table = new.pop("workspace", {})
     _put(table, name, text.strip())
     table = {key: table[key] for key in sorted(table, key=lambda key: key != "name")}
-    return {"workspace": table, **{key: one for key, one in new.items() if key != "workspace"}}
+    return {"workspace": table, **new}
 
 
 def with_group(doc: Mapping[str, Any], at: int, name: str, text: str) -> Doc:
@@ -83,51 +130,52 @@ def _put(table: Doc, name: str, text: str) -> None:
 
 def added(doc: Mapping[str, Any], types: Sequence[str]) -> tuple[Doc, int]:
     """One group more, and its place."""
-    new = copy.deepcopy(dict(doc))
-    found = new.setdefault("group", [])
-    if not isinstance(found, list):
-        new["group"] = found = []
-    kind = types[0] if types else "small"
-    found.append({"name": free_name("group", groups(new)), "type": kind, "count": 1})
-    return new, len(groups(new)) - 1
+    found = groups(doc)
+    kind = types[0] if types and "small" not in types else "small"
+    one = {"name": free_name("group", found), "type": kind, "count": 1}
+    return _regrouped(doc, [*found, one]), len(found)
 
 
 def copied(doc: Mapping[str, Any], at: int) -> tuple[Doc, int]:
     """A copy of a group behind it, and its place."""
-    new = copy.deepcopy(dict(doc))
-    found = groups(new)
+    found = groups(doc)
     if not 0 <= at < len(found):
-        return new, at
-    twin = copy.deepcopy(found[at])
-    base = re.sub(r"-?\d+$", "", str(twin.get("name", ""))) or "group"
-    twin["name"] = free_name(base, found)
-    new["group"].insert(new["group"].index(found[at]) + 1, twin)
-    return new, at + 1
+        return _regrouped(doc, found), at
+    base = re.sub(r"-?\d+$", "", str(found[at].get("name", ""))) or "group"
+    twin = {**found[at], "name": free_name(base, found)}
+    return _regrouped(doc, [*found[: at + 1], twin, *found[at + 1 :]]), at + 1
 
 
 def removed(doc: Mapping[str, Any], at: int) -> tuple[Doc, int]:
     """Without a group."""
-    new = copy.deepcopy(dict(doc))
-    if 0 <= at < len(groups(new)):
-        del new["group"][at]
-    return new, max(0, min(at, len(groups(new)) - 1))
+    found = groups(doc)
+    kept = [one for n, one in enumerate(found) if n != at]
+    return _regrouped(doc, kept), max(0, min(at, len(kept) - 1))
 
 
 def moved(doc: Mapping[str, Any], at: int, by: int) -> tuple[Doc, int]:
     """A group further up or down."""
+    found, to = groups(doc), at + by
+    if 0 <= at < len(found) and 0 <= to < len(found):
+        found.insert(to, found.pop(at))
+        at = to
+    return _regrouped(doc, found), at
+
+
+def _regrouped(doc: Mapping[str, Any], found: list[Doc]) -> Doc:
+    """The document with these groups; an odd one stays as it is."""
     new = copy.deepcopy(dict(doc))
-    to = at + by
-    if 0 <= at < len(groups(new)) and 0 <= to < len(groups(new)):
-        new["group"].insert(to, new["group"].pop(at))
-        return new, to
-    return new, at
+    if not odd(doc):
+        new.pop("group", None)
+        new |= {"group": copy.deepcopy(found)} if found else {}
+    return new
 
 
 def free_name(base: str, taken: Sequence[Mapping[str, Any]]) -> str:
     """`base`, or with the first number that is free."""
-    names = {one.get("name") for one in taken}
-    return next(one for n in range(1, 10_001) if (one := base if n == 1 else f"{base}-{n}")
-                not in names or n == 10_000)  # fmt: skip
+    names = {name for one in taken if isinstance(name := one.get("name"), str)}
+    numbers = range(2, len(names) + 3)
+    return next(one for one in (base, *(f"{base}-{n}" for n in numbers)) if one not in names)
 
 
 def like_workspace(ws: Mapping[str, Any]) -> Doc:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wspilot.tui.habits import write_atomically
+from wspilot.tui.habits import config_dir, write_atomically
 
 MOST_BYTES = 256 * 1024
+MOST_FILES = 200
 
 
 def examples() -> list[Path]:
@@ -17,6 +18,19 @@ def examples() -> list[Path]:
     package = Path(__file__).resolve().parents[2]
     packed = package / "_data" / "examples"
     return sorted((packed if packed.is_dir() else package.parent / "examples").glob("*.toml"))
+
+
+def own() -> list[Path]:
+    """The ensembles that the user keeps: what is saved is offered again."""
+    try:
+        return sorted(own_dir().glob("*.toml"))[:MOST_FILES]
+    except OSError:
+        return []
+
+
+def own_dir() -> Path:
+    """Where they lie."""
+    return config_dir() / "examples"
 
 
 def read(path: Path) -> str:
@@ -29,7 +43,7 @@ def read(path: Path) -> str:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise OSError("too large for an ensemble")
-    return data.decode("utf-8")
+    return data.decode("utf-8").replace("\r\n", "\n")
 
 
 def save(path: Path, text: str) -> Path:
@@ -37,6 +51,8 @@ def save(path: Path, text: str) -> Path:
     path = path.expanduser()
     if path.is_dir():
         raise OSError("that is a directory")
+    if path.exists() and not path.is_file():
+        raise OSError("that is no file")
     if not write_atomically(path, text):
         raise OSError("the disk refuses it")
     return path
@@ -54,15 +70,18 @@ class DraftFile:
             return ""
         try:
             return read(self._path)
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
             return ""
 
-    def keep(self, text: str) -> None:
-        """Until it is deployed or thrown away."""
-        if self._path is not None:
-            write_atomically(self._path, text)
+    def keep(self, text: str) -> bool:
+        """Until it is deployed or another takes its place; False when the disk refuses."""
+        text = text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be written
+        return self._path is None or write_atomically(self._path, text)
 
     def drop(self) -> None:
         """It is done with."""
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except OSError:
+                pass  # then it is offered once more

@@ -13,22 +13,28 @@ from datetime import date, datetime, time
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+# What JSON leaves as it is, and a terminal or an editor's line would not.
+_UNSEEN = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 def dumps(doc: Mapping[str, Any]) -> str:
     """The text. Raises ValueError for what TOML has no words for."""
     lines: list[str] = []
     plain = {key: value for key, value in doc.items() if not _is_table(value)}
-    lines += [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
+    lines += statements(plain)
     for key, value in doc.items():
         if key in plain:
             continue
         tables = value if isinstance(value, list) else [value]
         form = "[[{}]]" if isinstance(value, list) else "[{}]"
         for table in tables:
-            lines += ["", form.format(_key(key))]
-            lines += [f"{_key(inner)} = {_value(one)}" for inner, one in table.items()]
+            lines += ["", form.format(_key(key)), *statements(table)]
     return "\n".join(lines).strip("\n") + "\n"
+
+
+def statements(table: Mapping[str, Any]) -> list[str]:
+    """What stands in a table."""
+    return [f"{_key(key)} = {said(value)}" for key, value in table.items()]
 
 
 def _is_table(value: Any) -> bool:
@@ -41,7 +47,8 @@ def _key(key: str) -> str:
     return key if _BARE.fullmatch(key) else _text(key)
 
 
-def _value(value: Any) -> str:
+def said(value: Any) -> str:
+    """A value. Raises ValueError for what TOML has no words for."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -53,15 +60,16 @@ def _value(value: Any) -> str:
     if isinstance(value, (datetime, date, time)):
         return value.isoformat()
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_value(one) for one in value) + "]"
+        return "[" + ", ".join(said(one) for one in value) + "]"
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(key)} = {_value(one)}" for key, one in value.items())
+        inner = ", ".join(f"{_key(key)} = {said(one)}" for key, one in value.items())
         return "{ " + inner + " }" if inner else "{}"
     raise ValueError(f"TOML has no word for {type(value).__name__}")
 
 
 def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    quoted = json.dumps(value, ensure_ascii=False)
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
 
 
 def _long(value: str) -> str:

@@ -12,6 +12,7 @@ from textual.widgets import Button, Input, Static
 from wspilot.errors import WspilotError
 from wspilot.text import check_name
 from wspilot.tui.screens.dialog import Dialog
+from wspilot.tui.widgets.field import Field
 
 
 class Ask(Dialog[str]):
@@ -27,7 +28,7 @@ class Ask(Dialog[str]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(self._title, classes="title", markup=False)
-            yield Input(self._value, placeholder=self._hint, id="answer", max_length=400)
+            yield Field(self._value, placeholder=self._hint, id="answer", max_length=400)
             yield Static("", classes="fault", id="fault", markup=False)
             with Horizontal(id="buttons"):
                 yield Button("Cancel", id="cancel")

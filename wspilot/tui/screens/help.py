@@ -18,6 +18,10 @@ from wspilot.tui import look
 from wspilot.tui.views import View
 
 KEYS = 21
+NOTES = (
+    "A filter: words, regular expressions, state:running, node:n0[12], !osg\n"
+    "Leases go on when this screen is closed."
+)
 
 
 def moves() -> tuple[tuple[str, str], ...]:
@@ -58,28 +62,27 @@ class Help(ModalScreen[None]):
         bindings: Sequence[Binding],
         groups: Mapping[str, Sequence[str]],
         keymap: Mapping[str, str],
+        moving: Sequence[tuple[str, str]] | None = None,
+        notes: str = NOTES,
     ) -> None:
         super().__init__()
         self._view, self._groups, self._keymap = view, groups, keymap
+        self._moving, self._notes = moves() if moving is None else moving, notes
         self._by_id = {one.id or "": one for one in bindings}
 
     def compose(self) -> ComposeResult:
-        parts = [self._part("Move", moves())]
+        parts = [self._part("Move", self._moving)]
         for group, ids in self._groups.items():
             lines = [self._line(self._by_id[id]) for id in ids if id in self._by_id]
             parts.append(self._part(group, lines))
-        half = 3  # of the parts: they are about as long as the rest
+        half = min(3, len(parts) - 1)  # of the parts: they are about as long as the rest
         with VerticalScroll() as box:
             box.border_title = "Keys"
             yield Static(Text(f"{self._view.title}: {self._view.about}.\n", "italic"))
             with Horizontal():
                 yield Static(Group(*parts[:half]))
                 yield Static(Group(*parts[half:]))
-            yield Static(Text.assemble(
-                ("A filter: ", "bold"),
-                "words, regular expressions, state:running, node:n0[12], !osg\n",
-                ("Leases go on when this screen is closed.", "italic"),
-            ))  # fmt: skip
+            yield Static(Text(self._notes, "italic"))
 
     def _line(self, one: Binding) -> tuple[str, str]:
         key = self._keymap.get(one.id or "") or one.key_display or one.key.replace(",", " ")

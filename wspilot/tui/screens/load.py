@@ -1,4 +1,4 @@
-"""An ensemble from the examples or from a file, seen before it is taken."""
+"""An ensemble from the examples, the user's own or a file, seen before it is taken."""
 
 from __future__ import annotations
 
@@ -15,30 +15,34 @@ from wspilot.text import clean
 from wspilot.tui import look
 from wspilot.tui.builder import files
 from wspilot.tui.screens.dialog import Dialog
+from wspilot.tui.widgets.field import Field
 
 
 class Load(Dialog[str]):
     """The text that was taken, or None."""
 
     DEFAULT_CSS = """
-    Load > Vertical { width: 100; height: 80%; }
-    Load Input { margin-bottom: 1; }
+    Load > Vertical { width: 100; height: 90%; }
+    Load Input { margin-bottom: 1; border: none; height: 1; padding: 0 1; background: $surface; }
+    Load Input:focus { border: none; background: $primary-muted; }
     Load #middle { height: 1fr; }
-    Load OptionList { width: 22; height: 1fr; max-height: 100%; margin-right: 2; }
+    Load OptionList { width: 24; height: 1fr; max-height: 100%; margin-right: 2; }
     Load VerticalScroll { height: 1fr; background: $surface; padding: 0 1; }
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._files = files.examples()
-        self._text: str | None = None
+        own = files.own()
+        self._files = [*own, *files.examples()]
+        self._names = [f"{clean(path.stem, 40)}{' (yours)' if path in own else ''}"
+                       for path in self._files]  # fmt: skip
 
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static("Load an ensemble", classes="title", markup=False)
-            yield Input(placeholder="a path and enter, or one of the examples below", id="path")
+            yield Field(placeholder="a path and enter, or an example from below", id="path")
             with Horizontal(id="middle"):
-                yield OptionList(*(Text(path.stem) for path in self._files), id="files")
+                yield OptionList(*(Text(name) for name in self._names), id="files")
                 with VerticalScroll(can_focus=False):
                     yield Static("", id="text", markup=False)
 
