@@ -157,7 +157,7 @@ async def test_an_unknown_theme_is_said_with_those_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("view", "wanted"),
     [
-        ("slots", ["LRM SAYS", "waits for the batch", "4768.head"]),
+        ("slots", ["LRM SAYS", "queued", "4768.head"]),
         ("nodes", ["TAKEN", "silent for 90 s", "node38"]),
         ("events", ["LEVEL", "genomes degraded", "WHERE"]),
         ("timeline", ["mpi-2026", "now"]),
