@@ -11,6 +11,7 @@ import pytest
 
 from tests.real.lab import Lab
 from tests.real.test_ctx_osg import toml
+from wspilot.errors import Code
 from wspilot.guest import build_guest, default_cache
 
 pytestmark = pytest.mark.real
@@ -52,7 +53,7 @@ def test_a_saved_disk_boots_in_the_next_lease_and_one_that_would_not_be_done_in_
 ) -> None:
     assert deploy(lab, tmp_path, "a", "first", "1m", WRITES) == "g-1 wrote this"
     refused = lab.run("save", "a/g/1", "mine", "--timeout", "60")
-    assert refused.returncode == 1
+    assert refused.returncode == Code.REFUSED, refused.stderr
     words = r"reckoned with 2m\d+s \(1 MiB/s\), and (1m|[1-5]?\ds) are left"
     assert re.search(words, refused.stderr), refused.stderr
     assert "wspilot extend first" in refused.stderr

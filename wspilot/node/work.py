@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wspilot.errors import WspilotError
+from wspilot.errors import Code, Refused, WspilotError
 from wspilot.node import others, patch, proc, undo
 from wspilot.node.aside import aside
 from wspilot.node.context import make_seed
@@ -253,7 +253,8 @@ class Work:
         except Exception as error:
             late = f"not done within {effect.limit_s:g} s"
             cause = late if isinstance(error, asyncio.TimeoutError) else words(error)
-            self._say(e.ActFailed(proc.now(), effect.vm, effect.verb, cause))
+            code = Code.REFUSED if isinstance(error, Refused) else Code.FAILED
+            self._say(e.ActFailed(proc.now(), effect.vm, effect.verb, cause, code))
         else:
             self._say(e.Acted(proc.now(), effect.vm, effect.verb, data))
         identity = vmm.identity(effect.vm)

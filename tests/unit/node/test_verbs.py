@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.node.dialogue import Talk
+from wspilot.errors import Code
 from wspilot.messages import Verb
 from wspilot.node.core import events as e
 
@@ -44,6 +45,7 @@ def test_resume_leads_back_and_a_failed_one_leaves_it_as_it_was(first: Verb) -> 
     t.order(Verb.RESUME, re="r1", vm="v1")
     t >> e.ActFailed(t.now, "v1", "resume", "no memory")
     assert t.vm() == was and t.said("answer")[-1]["message"] == "no memory"
+    assert t.said("answer")[-1]["code"] == Code.FAILED
     t.order(Verb.RESUME, vm="v1")
     t >> e.Acted(t.now, "v1", "resume")
     assert t.vm() == "running"
@@ -54,7 +56,8 @@ def test_a_save_has_the_time_that_its_lease_has_left_and_not_that_of_the_job() -
     t.now += 30.0
     (act,) = t.order(Verb.SAVE, vm="v1", image="mine").asked(e.Act)
     assert act.limit_s == 70.0
-    t >> e.ActFailed(t.now, "v1", "save", "too long")
+    t >> e.ActFailed(t.now, "v1", "save", "too long", Code.REFUSED)
+    assert t.said("answer")[-1]["code"] == Code.REFUSED
     t.order(Verb.LEASE, seconds=500.0)  # extended: as the refusal advises
     assert t.order(Verb.SAVE, vm="v1", image="mine").asked(e.Act)[0].limit_s == 500.0
 

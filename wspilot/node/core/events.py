@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional, Union
 
+from wspilot.errors import Code
 from wspilot.messages import Order
 from wspilot.node.values import dataclass, field
 
@@ -132,6 +133,7 @@ class ActFailed:
     vm: str
     verb: str
     cause: str
+    code: int = Code.FAILED
 
 
 @dataclass(frozen=True)

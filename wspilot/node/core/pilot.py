@@ -138,7 +138,7 @@ _HANDLERS: dict[type, Callable[[Turn, Any], None]] = {
     e.CreateFailed: _vm(vms.create_failed, "cause"),
     e.VmSaid: _vm(vms.said, "kind", "text"),
     e.Acted: _vm(verbs.acted, "verb", "data"),
-    e.ActFailed: _vm(verbs.failed, "verb", "cause"),
+    e.ActFailed: _vm(verbs.failed, "verb", "cause", "code"),
     e.Destroyed: _vm(vms.destroyed),
     e.DestroyFailed: _vm(vms.destroy_failed, "cause"),
     e.Restored: lambda turn, event: lease.restored(turn, event.undone, event.here),

@@ -98,7 +98,7 @@ def acted(turn: Turn, vm: Vm, verb: str, data: Mapping[str, Any]) -> None:
     answer(turn, order, data=data)
 
 
-def failed(turn: Turn, vm: Vm, verb: str, cause: str) -> None:
+def failed(turn: Turn, vm: Vm, verb: str, cause: str, code: int) -> None:
     """Not done: the VMM has put the VM back to what it was, or says itself what became of it."""
     if vm.doing != verb:
         return
@@ -108,4 +108,4 @@ def failed(turn: Turn, vm: Vm, verb: str, cause: str) -> None:
             fail(turn, vm, f"{verb}: {cause}")
         elif vm.before is not None:
             turn.move(vm, vm.before)
-    answer(turn, order, Code.FAILED, clean(cause, 500))
+    answer(turn, order, code, clean(cause, 500))
