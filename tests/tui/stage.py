@@ -16,10 +16,9 @@ from wspilot.tui.app import WspilotApp
 from wspilot.tui.demo import DemoSource
 from wspilot.tui.habits import Memory
 from wspilot.tui.screens import base
+from wspilot.tui.shots import NOW, busy
 
-NOW = 1_778_596_330.0  # 2026-05-12 14:32:10 UTC
 LIMIT_S = 30.0  # only a hang takes longer
-ENDING = ("check", "offer", "look", "send")  # workers that end by themselves, and soon
 HOSTILE = "\x1b]0;pwned\x07\x1b[31m[red]x[/nope]\x9b2J"
 
 
@@ -27,7 +26,8 @@ class Scripted(DemoSource):
     """The demo's site, standing still, with a record of what was asked; it may go away."""
 
     def __init__(self) -> None:
-        super().__init__(3600, lambda: NOW)
+        self.now = NOW
+        super().__init__(3600, lambda: self.now)
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.alive = asyncio.Event()
         self.alive.set()
@@ -59,7 +59,7 @@ def app(read_only: bool = False, theme: str = "") -> tuple[WspilotApp, Scripted]
     """The screen and its site, at a time that stands still."""
     source, memory = Scripted(), Memory()
     memory.keep("theme", theme)
-    return WspilotApp(source, read_only, clock=lambda: NOW, memory=memory), source
+    return WspilotApp(source, read_only, clock=lambda: source.now, memory=memory), source
 
 
 async def until(pilot: Any, true: Callable[[], object], what: str = "what was waited for") -> None:
@@ -90,10 +90,7 @@ def _busy(shown: WspilotApp) -> str:
     """What is left to do; empty for nothing."""
     if asyncio.get_running_loop()._ready:  # type: ignore[attr-defined]
         return "callbacks"
-    if shown.main.dirty and shown.main.is_current and not shown.main.paused:
-        return "the main screen is not drawn"
-    working = [one for one in shown.workers if one.is_running and one.group in ENDING]
-    return f"workers: {working}" if working else ""
+    return busy(shown)
 
 
 def lines(shown: WspilotApp) -> list[str]:
