@@ -14,8 +14,9 @@ from pathlib import Path
 COLUMNS, LINES = 140, 45
 WAIT_S = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
-_SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_].*?\x1b\\|.)",
-                       re.DOTALL)  # fmt: skip
+_SEQUENCE = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_].*?\x1b\\|.)", re.DOTALL
+)
 SCREEN = b"\x1b[?1049h"  # the program takes the screen
 
 
@@ -58,6 +59,10 @@ class Pty:
         now = time.monotonic()
         os.write(self._master, keys)
         return now
+
+    def resize(self, columns: int, lines: int) -> None:
+        """As a window manager does it."""
+        termios.tcsetwinsize(self._master, (lines, columns))
 
     def when(self, seen: Callable[[bytes], bool]) -> float:
         """The time of the write after which `seen` first holds of all since the last key."""

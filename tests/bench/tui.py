@@ -1,8 +1,8 @@
 """What the terminal interface costs: first frame, loading, a key under load, standing still.
 
-Run by hand: `python -m tests.bench tui` (`python -m tests.bench.tui` takes more runs). It is the real
-`wspilot tui` in a real pseudo-terminal, with a tui.toml and what it keeps between sessions, on a
-real socket (`crowd`). Figures, no verdicts; the budgets stand beside them.
+Run by hand: `python -m tests.bench tui` (`python -m tests.bench.tui` takes more runs). It is the
+real `wspilot tui` in a real pseudo-terminal, with a tui.toml and what it keeps between sessions, on
+a real socket (`crowd`). Figures, no verdicts; the budgets stand beside them.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.crowd import crowd
 from tests.bench.measure import machine
-from tests.bench.ptys import Pty, painted, text_of
+from tests.bench.ptys import Pty, painted
 
 BARE = "from textual.app import App\nApp().run()"
 """The smallest Textual app: it paints an empty screen."""

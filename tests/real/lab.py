@@ -74,7 +74,12 @@ class Lab:
         site = place / "site.toml"
         words = {"way": way, "public": public, "lrm": lrm, "boot": boot, "more": more}
         site.write_text(SITE.format(images=images, **words))
-        self.pid = self.cli("daemon", "--config", str(site), "--detach")["pid"]
+        self._site = site
+        self.start()
+
+    def start(self) -> None:
+        """Start the daemon; again, after somebody has killed it."""
+        self.pid = self.cli("daemon", "--config", str(self._site), "--detach")["pid"]
 
     def run(self, *words: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """One invocation, whatever its exit code."""

@@ -6,8 +6,10 @@ repaints what is visible. Requests run in workers; the screen never waits for th
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -101,6 +103,17 @@ class WspilotApp(App[None]):
         self.theme_changed_signal.subscribe(self, lambda _: self.main.repaint_all())
         self.set_interval(1.0, self._look)
         self.call_after_refresh(self._begin)  # the skeleton first
+        self._obey_signals()
+
+    def _obey_signals(self) -> None:
+        """End in order: the terminal is given back as it was. (A browser's driver has its own.)"""
+        if self.is_headless or self.is_web:
+            return
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._end_by, number)
+
+    def _end_by(self, number: int) -> None:
+        self.exit(return_code=128 + number)
 
     def _use_keys(self) -> None:
         """The user's keymap; what clashes is said, and left as it was."""
