@@ -268,7 +268,7 @@ async def ring(
     for item in source._items.values():
         if item["table"] == "workspaces" and item["ends"]:
             item["ends"] = rfc3339(source._now + 5000)
-    shown = WspilotApp(source, taste=taste)
+    shown = WspilotApp(source, taste=taste, clock=lambda: source._now)
 
     def bell() -> None:
         bells[0] += 1

@@ -295,7 +295,7 @@ def styles(made: LiveModel, now: float, wide: bool = False) -> tuple[str, set[st
 
 
 def test_the_last_line_is_amber_when_old_and_red_when_failing() -> None:
-    now = time.time()
+    now = float(int(time.time()))
     poll = {"ok": True, "at": rfc3339(now), "text": ""}
     spool = {"at": rfc3339(now - 7), "backlog": 0, "bad": 0, "text": ""}
     text, colours = styles(model(poll=poll, spool=spool), now, True)
@@ -309,7 +309,7 @@ def test_the_last_line_is_amber_when_old_and_red_when_failing() -> None:
 
 
 def test_a_daemon_that_has_no_jobs_to_ask_about_is_not_late() -> None:
-    now = time.time()
+    now = float(int(time.time()))
     made = model(poll={"ok": True, "at": rfc3339(now - 900), "text": ""})
     assert styles(made, now)[1] == {"yellow"}
     for slot in made.items["slots"].values():

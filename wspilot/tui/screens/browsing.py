@@ -306,12 +306,19 @@ class Browsing(Base):
         if not self.detail.display:
             self.action_details()
         self.detail.turn_by(by)
+        self._keep_focus()
 
     def action_logs(self) -> None:
         """The logs of the selection."""
         if not self.detail.display:
             self.action_details()
         self.detail.turn("Logs")
+        self._keep_focus()
+
+    def _keep_focus(self) -> None:
+        """Details on the whole width have the keys; they may not be drawn yet."""
+        if self.query_one("#main").has_class("-detail"):
+            self.call_after_refresh(self.detail.take_focus)
 
     def action_wrap(self) -> None:
         """Fold or cut long lines of logs."""
