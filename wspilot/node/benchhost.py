@@ -35,7 +35,7 @@ def bench(rounds: int, mib: int, as_json: bool) -> int:
         raise Refused("bench measures bare xl too, which needs root", "run it as root")
     if not 1 <= rounds <= MOST_ROUNDS or not 1 <= mib <= 1 << 20:
         raise Refused(f"--rounds {rounds} --mib {mib} makes no sense")
-    if root.ask("xen-list", {})["taken_mib"]:
+    if root.ask("xen-list", {}, root.XEN_S)["taken_mib"]:
         raise Refused("a slot has memory of domain 0 now", "try again when the node is free")
     trial = Trial(mib)
     try:
