@@ -68,8 +68,8 @@ def kill_all(request: Request, env: Mapping[str, str], roots: Roots = HERE) -> i
     scope = _scope(request, env)
     strangers = _strangers(request)
     domains = _domains(request)
+    failed = xennode.end_strangers([str(one["uuid"]) for one in domains])  # they hold memory
     report = run(scope, roots)
-    failed = xennode.end_strangers([str(one["uuid"]) for one in domains])
     report["guests"] += [
         {"pid": 0, "uid": 0, "name": one["name"], "ours": False} for one in domains
     ]

@@ -43,7 +43,7 @@ LOOK = """\
 cat /sys/devices/system/xen_memory/xen_memory0/info/current_kb
 xl list | tail -n +3
 ls /var/lib/wspilot | grep -vw -e lock -e xen.lock -e block
-ls -d /tmp/wspilot-* /var/tmp/wspilot-* /run/wspilot-xen/* 2>/dev/null
+find /tmp/wspilot-* /var/tmp/wspilot-* /run/wspilot-xen/* 2>/dev/null
 ls /sys/class/net | grep ^ws
 losetup -a
 ps -eo uid=,args= | awk '$1 >= 1000 && $1 < 60000'
