@@ -14,7 +14,7 @@ from tests.real.xen.machine import DOM0_MIB, XenHost, xen_host
 from tests.real.xen.xenslot import BRIDGE, HELPER, ZIPAPP, XenSlot
 from wspilot.nodecode import build, build_root
 
-SETTLE_S = 60
+SETTLE_S = 45
 CONF = f"""\
 [network]
 deny = 192.168.77.9/32
