@@ -41,7 +41,7 @@ class XenSlot(Slot):
         self.top.mkdir()
         more = {"adapter": "balloon", "vmm": "xen", "take_mib": 256, "vmm_options": {},
                 "budget": BUDGET, "lease_s": 1800, "walltime_s": 3600, "allow_root": False,
-                "grace_s": 60.0, "networks": {"lan": NETWORK}}  # fmt: skip
+                "grace_s": 600.0, "networks": {"lan": NETWORK}}  # fmt: skip
         super().__init__(self.top, Path(ZIPAPP), "python3", **{**more, **settings})
         self.node = NODE
         for path in [self.top, *self.top.rglob("*")]:
