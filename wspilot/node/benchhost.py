@@ -88,7 +88,7 @@ class Trial:
         self._guests, self._bare = guests, list[str]()
         self._mib, self._full_kb = mib, _current_kb()
         self._places = Places(NODE, 0)
-        self._path = self._places.make(self._places.keep) / f"{SLOT}_{os.getpid():08x}.journal"
+        self._path = self._places.keep / f"{SLOT}_{os.getpid():08x}.journal"
         self._entry = {"adapter": "balloon", "journal": str(self._path), "slot": SLOT}
         self._words = {"journal": str(self._path), "slot": SLOT, "mib": mib, "policy": "exact"}
 
@@ -131,6 +131,7 @@ class Trial:
     @contextlib.contextmanager
     def _taken(self) -> Iterator[journals.Journal]:
         """A slot's journal, with domain 0's memory taken; nobody holds it afterwards."""
+        self._places.make(self._path.parent)  # kill-all removes what is empty
         opened = journals.create(self._path, {"slot": SLOT, "boot": proc.boot_id()})
         try:
             opened.intend("reserve", self._entry)
