@@ -101,6 +101,16 @@ def test_sigterm_is_told_first_and_ends_in_order(make: Make) -> None:
     assert slot.wait(Kind.KILLED).data["vms"] == ["vm000001"]
 
 
+def test_memory_that_comes_back_slowly_is_no_pilot_that_hangs(make: Make) -> None:
+    # longer than a guardian bears silence (guard.HUNG_S)
+    slot = make(vmm_options={"host": {"release_s": 13}}, budget={**BUDGET, "restore": 30})
+    job = slot.launch()
+    slot.wait(Kind.RESERVED)
+    slot.send(Verb.RELEASE, cause="enough")
+    assert "64 MiB given back" in slot.wait(Kind.RELEASED, limit=40).data["undone"]
+    assert "failed" not in slot.kinds() and job.wait(15) == 0
+
+
 def test_a_killed_pilot_is_undone_by_its_guardian(make: Make) -> None:
     slot = make()
     job = running(slot)

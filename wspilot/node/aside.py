@@ -21,15 +21,16 @@ REAP_S, POLL_S = 1.0, 0.005
 
 
 async def aside(
-    work: Callable[[], Mapping[str, Any]], limit_s: float, title: str
+    work: Callable[[], Mapping[str, Any]], limit_s: float, title: str, keep: tuple[int, ...] = ()
 ) -> Mapping[str, Any]:
-    """What `work` returns, as JSON brings it over. Raises TimedOut, WspilotError."""
+    """What `work` returns, as JSON brings it over; it also has the descriptors `keep`. Raises
+    TimedOut, WspilotError."""
     ours, theirs = socket.socketpair()
 
     def main() -> None:
         theirs.sendall(json.dumps(work()).encode())
 
-    pid = forks.fork(main, [theirs.fileno()], title)
+    pid = forks.fork(main, [theirs.fileno(), *keep], title)
     theirs.close()
     ours.setblocking(False)
     try:

@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     measure = commands.add_parser("bench", help="measure domain 0: reduce, restore, kill-all")
     measure.add_argument("--rounds", type=int, default=20, metavar="N", help="trials (20)")
     measure.add_argument("--mib", type=int, default=256, metavar="M", help="memory moved (256)")
+    measure.add_argument("--guests", type=int, default=0, metavar="N", help="kill-all ends N too")
+    measure.add_argument("--kernel", default="", help="what they boot from")
+    measure.add_argument("--initrd", default="", help="and its initrd")
     measure.add_argument("--json", action="store_true", help="one document instead of a table")
     measure.set_defaults(run=_bench)
     _add_kill_all(commands.add_parser("kill-all", help=KILL_ALL, description=f"{KILL_ALL}."))
@@ -119,6 +122,7 @@ def _selftest(options: argparse.Namespace, spool: Path, began: float) -> int:
 
 
 def _bench(options: argparse.Namespace, spool: Path, began: float) -> int:
-    from wspilot.node.benchhost import bench
+    from wspilot.node.benchhost import Guests, bench
 
-    return bench(options.rounds, options.mib, options.json)
+    guests = Guests(options.guests, options.kernel, options.initrd)
+    return bench(options.rounds, options.mib, guests, options.json)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from wspilot.errors import Refused, UsageError
-from wspilot.node import proc, xennode
+from wspilot.node import proc, root, xennode
 from wspilot.node.core import killall as core
 from wspilot.node.core.killall import Scope
 from wspilot.node.core.launch import NODE
@@ -68,8 +68,8 @@ def kill_all(request: Request, env: Mapping[str, str], roots: Roots = HERE) -> i
     scope = _scope(request, env)
     strangers = _strangers(request)
     domains = _domains(request)
+    failed = xennode.end_strangers([str(one["uuid"]) for one in domains])  # they hold memory
     report = run(scope, roots)
-    failed = xennode.end_strangers([str(one["uuid"]) for one in domains])
     report["guests"] += [
         {"pid": 0, "uid": 0, "name": one["name"], "ours": False} for one in domains
     ]
@@ -88,6 +88,7 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
     began, notes = time.monotonic(), list[str]()
     found = core.uids(scope, os.getuid(), _owners(roots, notes))
     limit = LIMIT_S + (core.MOST_WAIT_S if scope.wait_s is None else scope.wait_s)
+    limit += root.XEN_S if xennode.is_domain_0() else 0.0  # a guest that will not go, and memory
     crew = [(uid, *_as_owner(uid, scope, roots)) for uid in found]
     report: dict[str, Any] = {"schema": 1, "node": scope.node, "journals": [], "guests": []}
     report.update(left=[], notes=notes)
@@ -97,8 +98,20 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
             told = {"left": [f"uid {uid}: what undoes this user's journals did not finish"]}
         for key in ("journals", "guests", "left", "notes"):
             report[key] += told.get(key, [])
+    _look(scope, report)
     report["seconds"] = round(time.monotonic() - began, 3)
     return report
+
+
+def _look(scope: Scope, report: dict[str, Any]) -> None:
+    """What Xen itself still has: also of users who have no directory here any more."""
+    slots, me = {one["slot"] for one in report["journals"]}, os.getuid()
+    xen = xennode.look(
+        lambda uid: core.covers_uid(scope, me, uid),
+        lambda slot: core.covers_slot(scope, slot, slots),
+    )
+    report["left"] += xen.left
+    report["notes"] += [*xen.undone, *([xen.note] if xen.note else [])]
 
 
 def _scope(request: Request, env: Mapping[str, str]) -> Scope:

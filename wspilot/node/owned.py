@@ -14,7 +14,6 @@ from typing import Any
 
 from wspilot.errors import WspilotError
 from wspilot.node import journal as journals
-from wspilot.node import xennode
 from wspilot.node.core import killall as core
 from wspilot.node.core.killall import Scope
 from wspilot.node.guests import Guest, end_guests, guests
@@ -88,7 +87,6 @@ class Sweep:
                 time.sleep(POLL_S)
         stuck = end_guests(lost, gently=False)
         found_slots = {one.path.name.partition("_")[0] for one in found}
-        xen = xennode.look(self._uid, lambda slot: core.covers_slot(self._scope, slot, found_slots))
         end_stopped({self._scope.slot, *found_slots})
         for places in nodes:
             places.tidy()
@@ -101,9 +99,8 @@ class Sweep:
                 for doc in journal_docs
                 for text in doc["left"]
             ]
-            + [f"guest {one.name} (pid {one.pid})" for one in stuck]
-            + list(xen.left),
-            "notes": [*self._notes, *xen.undone, *([xen.note] if xen.note else [])],
+            + [f"guest {one.name} (pid {one.pid})" for one in stuck],
+            "notes": self._notes,
         }
 
     # -- what there is

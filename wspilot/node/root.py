@@ -21,6 +21,7 @@ from wspilot.text import clean
 
 HELPER = "/usr/local/libexec/wspilot-root"
 LIMIT_S = 30.0
+XEN_S = 1500.0  # Xen's verbs: beyond what they wait for another's and their own longest step
 
 
 class Declined(WspilotError):

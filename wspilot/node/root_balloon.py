@@ -19,6 +19,7 @@ from typing import Any, Optional
 
 from wspilot.node import root_xl
 from wspilot.node.root_helper import (
+    CONF,
     ENV,
     Caller,
     Limits,
@@ -38,10 +39,13 @@ from wspilot.node.root_helper import (
 )
 from wspilot.node.root_xl import Domain
 
+WORK = Path("/run/wspilot-xen")
 SYSFS = Path("/sys/devices/system/xen_memory/xen_memory0")
 MEMINFO = Path("/proc/meminfo")
 TAKE, GUEST, FULL = ".take", ".guest", "dom0.full"
 XL_S, DESTROY_S, SETTLE_S = 20.0, 120.0, 30.0
+MOST_S = 600.0  # what node.conf may give a step: whoever asks waits a little longer (root.XEN_S)
+STALL_S = 4.0  # without a page that moved
 SLACK_KB = 64  # of a domain 0 that is no PV guest, whose balloon counts a page or so off
 LOWEST_MIB, MOST_MIB = 128, 1 << 24
 POLL_S = 0.02
@@ -138,7 +142,10 @@ def check_user(caller: Caller, limits: Limits) -> None:
 
 def seconds(limits: Limits, key: str, default: float) -> float:
     """A time limit of the administrator's (a slow node needs longer)."""
-    return float(limits.number("xen", key)) if limits.text("xen", key) else default
+    found = float(limits.number("xen", key)) if limits.text("xen", key) else default
+    if not 0 < found <= MOST_S:
+        raise Refused(f"{CONF}: [xen] {key} is not 1 to {MOST_S:g} seconds")
+    return found
 
 
 # -- the verbs
@@ -260,16 +267,28 @@ def _amount(limits: Limits, words: Words, has_kb: int) -> int:
 
 
 def settle(kb: int, limit_s: float) -> None:
-    """Tell domain 0 its memory and look until it has it. Raises Refused when it has not in time."""
-    began = time.monotonic()
+    """Tell domain 0 its memory and look until it has it. Raises Refused when it has not in time.
+
+    Linux gives up after some 15 s without a page and then sleeps for an hour, unless its target
+    changes: the same target once more moves nothing. So it is changed when nothing has moved.
+    """
+    began = moved = time.monotonic()
     must("mem-set", "0", f"{kb}k")
-    while abs(current_kb() - kb) > SLACK_KB:
-        if time.monotonic() - began > limit_s:
+    last = current_kb()
+    while abs((has := current_kb()) - kb) > SLACK_KB:
+        now = time.monotonic()
+        if now - began > limit_s:
             raise Refused(
-                f"domain 0 has {current_kb() // 1024} MiB {limit_s:g} s after it was told to have "
+                f"domain 0 has {has // 1024} MiB {limit_s:g} s after it was told to have "
                 f"{kb // 1024}",
                 "somebody else's guests hold the memory, or domain 0 cannot give so much up",
             )
+        if has != last:
+            last, moved = has, now
+        elif now - moved > STALL_S:
+            must("mem-set", "0", f"{has}k")
+            must("mem-set", "0", f"{kb}k")
+            moved = time.monotonic()
         time.sleep(POLL_S)
 
 
@@ -281,9 +300,10 @@ def end_guests(records: Records) -> list[str]:
     all of them stay on the books."""
     here = [one["uuid"] for one in records.values() if one.get("boot") == boot_id()]
     ended = destroy(here) if here else []
-    for name in records:
-        forget(name)
+    for name, one in records.items():
+        config_path(one["uuid"]).unlink(missing_ok=True)  # of a helper that was killed
         forget(saved_name(name))
+        forget(name)
     return ended
 
 
@@ -306,6 +326,11 @@ def destroy(uuids: Sequence[str], limit_s: float = DESTROY_S) -> list[str]:
     return ended
 
 
+def config_path(uuid: str) -> Path:
+    """What xl is given of a guest, for as long as its create takes."""
+    return WORK / f"{uuid}.cfg"
+
+
 def saved_name(record: str) -> str:
     """Where a suspended guest's memory lies: beside its record, root's own."""
     return record[: -len(GUEST)] + ".saved"
@@ -314,9 +339,10 @@ def saved_name(record: str) -> str:
 def state(limits: Limits, caller: Optional[Caller] = None) -> dict[str, Any]:
     """Domain 0's memory, and what is taken of it."""
     takes = load(TAKE)
+    missing = _full(takes) - sum(one["kb"] for one in takes.values()) - current_kb()
     return {
         "dom0_mib": current_kb() // 1024,
-        "dom0_kb": current_kb(),
+        "missing_mib": -(-missing // 1024) if missing > SLACK_KB else 0,
         "full_mib": _full(takes) // 1024,
         "taken_mib": sum(one["kb"] for one in takes.values()) // 1024,
         "takes": [

@@ -21,6 +21,7 @@ import json
 import os
 import pwd
 import re
+import select
 import signal
 import stat
 import subprocess
@@ -271,7 +272,9 @@ def about(caller: Caller, limits: Limits, words: Words) -> Record:
 
 # `root_main` adds those of the network and of Xen.
 VERBS: dict[str, Callable[[Caller, Limits, Words], Record]] = {"about": about}
-PATIENCE: dict[str, float] = {}  # verbs with a lock and a patience of their own
+# Verbs with a lock of their own, and how long they wait for it.
+PATIENCE: dict[str, Callable[[Limits], float]] = {}
+BEGINNERS: set[str] = set()  # verbs that begin something, which nobody would undo
 
 
 def answer(argv: Sequence[str], text: str) -> Record:
@@ -287,8 +290,19 @@ def answer(argv: Sequence[str], text: str) -> Record:
     if not isinstance(words, dict):
         raise Refused("stdin is not one JSON object")
     limits = Limits(caller)
-    with locked("xen.lock", PATIENCE[argv[0]]) if argv[0] in PATIENCE else locked():
+    patience = PATIENCE.get(argv[0])
+    with locked("xen.lock", patience(limits)) if patience else locked():
+        if argv[0] in BEGINNERS and not is_heard():
+            raise Refused("whoever asked does not wait for the answer any more")
         return verb(caller, limits, words)
+
+
+def is_heard() -> bool:
+    """Does anybody still read the answer? Whoever gave up has undone by now what was there then,
+    and this call may have waited for the lock since."""
+    look = select.poll()
+    look.register(1, 0)
+    return not look.poll(0)
 
 
 @contextlib.contextmanager

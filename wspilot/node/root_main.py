@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from wspilot.node import root_helper, root_taps, root_xen
 
-PATIENCE_S = 180.0  # for another pilot's create or settling: minutes on an emulated node
-
 root_helper.VERBS.update({**root_taps.VERBS, **root_xen.VERBS})
-root_helper.PATIENCE.update(dict.fromkeys(root_xen.VERBS, PATIENCE_S))
+root_helper.PATIENCE.update(dict.fromkeys(root_xen.VERBS, root_xen.patience_s))
+root_helper.BEGINNERS.update({"balloon-take", "xen-create"})
 
 
 def main() -> int:

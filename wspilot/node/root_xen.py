@@ -42,7 +42,6 @@ from wspilot.node.root_helper import (
 from wspilot.node.root_taps import TAP
 from wspilot.node.root_xl import Domain
 
-WORK = Path("/run/wspilot-xen")
 LOG, SCRIPTS = Path("/var/log/xen"), Path("/etc/xen/scripts")
 CREATE_S, SAVE_S, GRACE_MOST_S = 120.0, 600.0, 600
 MOST_MIB, MOST_CPUS, MOST_DISKS = 1 << 22, 512, 16
@@ -66,6 +65,11 @@ exec xenstore-write "$XENBUS_PATH/physical-device" "$n" \\
 def overhead_mib(mib: int) -> int:
     """What Xen needs for a guest beside its memory: page tables, grants, its shadow."""
     return 8 + mib // 128
+
+
+def patience_s(limits: Limits) -> float:
+    """How long a call waits for another's: no step of that one takes longer."""
+    return max(balloon.seconds(limits, "create_s", CREATE_S), SAVE_S) + balloon.DESTROY_S
 
 
 # -- verbs
@@ -288,8 +292,8 @@ def _check_room(guest: Words, name: str) -> None:
 
 def _start(caller: Caller, guest: Record, saved: Path | None, limit_s: float) -> int:
     """xl create or restore; the domain's id. Raises Refused, OSError."""
-    WORK.mkdir(mode=0o700, exist_ok=True)
-    path = WORK / f"{guest['uuid']}.cfg"
+    path = balloon.config_path(guest["uuid"])
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as stack:
         files = {
             key: stack.enter_context(_handed(caller, guest[key], "r"))

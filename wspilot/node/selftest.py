@@ -60,7 +60,8 @@ def gather() -> dict[str, Any]:
         if found["helper"] or (key == "facts" and not found["xen"]):
             continue
         try:
-            found[key] = dict(root.ask(verb, {}))
+            limit_s = root.XEN_S if key == "facts" else root.LIMIT_S
+            found[key] = dict(root.ask(verb, {}, limit_s))
         except WspilotError as error:
             found[f"{key}_error"] = [error.message, error.hint]
     names = (found.get("about") or {}).get("bridges") or {}
@@ -126,7 +127,11 @@ def _xen(facts: Mapping[str, Any]) -> Iterator[Verdict]:
     """What domain 0 needs to be."""
     line, setting = str(facts["xen_commandline"]), str(facts["xl_conf"])
     given = next((one for one in line.split() if one.startswith("dom0_mem=")), "")
-    yield Verdict("xen", OK, f"{facts['xen_version']}, {facts['total_memory']} MiB in all")
+    if facts["xen_version"] and facts["total_memory"]:
+        yield Verdict("xen", OK, f"{facts['xen_version']}, {facts['total_memory']} MiB in all")
+    else:
+        text = "xl info names neither Xen's version nor the memory: not the xl that is known here"
+        yield Verdict("xen", BAD, text, "tried with Xen 4.17")
     off = setting in ("off", "0", "no") or (setting == "auto" and bool(given))
     text = f"autoballoon is {setting}, {given or 'no dom0_mem='} on Xen's command line"
     yield Verdict(

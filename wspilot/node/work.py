@@ -201,7 +201,7 @@ class Work:
             handle = await asyncio.wait_for(self._start(spec, console), effect.limit_s)
             self._record(effect.vm, handle.identity)
         except Exception as error:
-            with contextlib.suppress(OSError):
+            if site.vmm.identity(effect.vm) is None:  # else it would not go, and is undone later
                 self._journal.settle(key)
             cause = "it did not start in time" if isinstance(error, asyncio.TimeoutError) else ""
             self._say(e.CreateFailed(proc.now(), effect.vm, cause or words(error)))
@@ -316,7 +316,7 @@ class Work:
                 await asyncio.wait_for(self.networks.close(), limit_s / 2)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self.images.close(), limit_s / 2)
-            outcome = undo.undo(self._journal, site.places, self._boot, host_options(site.settings))
+            outcome = await self._undo(limit_s)
         except Exception as error:
             self._say(e.RestoreFailed(proc.now(), words(error), self._here()))
             return
@@ -324,6 +324,22 @@ class Work:
             self._say(e.RestoreFailed(proc.now(), "; ".join(outcome.left), self._here()))
         else:
             self._say(e.Restored(proc.now(), outcome.undone, self._here()))
+
+    async def _undo(self, limit_s: float) -> undo.Outcome:
+        """Our own journal, in a child: memory that goes back takes seconds, a helper that waits
+        for another pilot's step minutes, and a loop that stands still is a pilot that hangs."""
+        site, mine = self._site, self._journal
+
+        def work() -> Mapping[str, Any]:
+            found = undo.undo(mine, site.places, self._boot, host_options(site.settings))
+            return {"undone": found.undone, "left": found.left}
+
+        title = f"wspilot-undo slot={site.writer.slot} job={site.job}"
+        try:
+            told = await aside(work, limit_s + UNDO_S, title, (mine.fd,))
+        finally:
+            mine.reread()
+        return undo.Outcome(_texts(told.get("undone")), _texts(told.get("left")))
 
 
 def host_options(settings: Settings) -> Mapping[str, Any]:

@@ -17,7 +17,6 @@ from wspilot.node.values import dataclass
 from wspilot.text import clean
 
 CAPABILITIES = Path("/proc/xen/capabilities")
-ASK_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,32 +36,36 @@ def is_domain_0() -> bool:
         return False
 
 
-def look(uid: int, covers: Callable[[str], bool]) -> Look:
-    """Undo strays, then see what is left of one user's; `covers` tells which slots are meant.
+def look(whose: Callable[[int], bool], covers: Callable[[str], bool]) -> Look:
+    """Undo strays, then see what is left. `whose`: which users are meant; `covers`: which slots.
 
     Blocks: Xen's own time for what is left to destroy, and for memory to settle.
     """
     if not is_domain_0() or not Path(root.HELPER).is_file():
         return Look()
     try:
-        found = root.ask("xen-list", {}, ASK_S)
+        found = root.ask("xen-list", {}, root.XEN_S)
     except WspilotError as error:
         return Look(left=(f"Xen: {error}",))
-    return judge(found, uid, covers)
+    return judge(found, whose, covers)
 
 
-def judge(found: Mapping[str, Any], uid: int, covers: Callable[[str], bool]) -> Look:
+def judge(
+    found: Mapping[str, Any], whose: Callable[[int], bool], covers: Callable[[str], bool]
+) -> Look:
     """The helper's `xen-list`, in words. Pure."""
     left = [
         f"guest {_word(one['name'])} ({one['mib']} MiB)"
         for one in found["domains"]
-        if one["uid"] == uid and covers(str(one.get("slot")))
+        if one["uid"] is not None and whose(one["uid"]) and covers(str(one.get("slot")))
     ]
     left += [
         f"{one['mib']} MiB of domain 0 for slot {_word(one['slot'])}"
         for one in found["takes"]
-        if one["uid"] == uid and covers(str(one["slot"]))
+        if whose(one["uid"]) and covers(str(one["slot"]))
     ]
+    if found["missing_mib"]:
+        left.append(f"{found['missing_mib']} MiB of domain 0, which nobody took and it has not")
     note = f"domain 0 has {found['dom0_mib']} of {found['full_mib']} MiB"
     if found["taken_mib"]:
         note += f", {found['taken_mib']} are taken"
@@ -73,7 +76,7 @@ def strangers() -> Sequence[Mapping[str, Any]]:
     """Guests that are not wspilot's: {name, uuid, mib}. Raises WspilotError."""
     if not is_domain_0() or not Path(root.HELPER).is_file():
         return ()
-    found = root.ask("xen-list", {}, ASK_S)
+    found = root.ask("xen-list", {}, root.XEN_S)
     return [one for one in found["domains"] if one["uid"] is None]
 
 
@@ -81,7 +84,7 @@ def end_strangers(uuids: Sequence[str]) -> str:
     """Destroy them (root alone may); what went wrong, or nothing."""
     try:
         if uuids:
-            root.ask("xen-end-strangers", {"uuids": list(uuids)}, ASK_S)
+            root.ask("xen-end-strangers", {"uuids": list(uuids)}, root.XEN_S)
     except WspilotError as error:
         return str(error)
     return ""

@@ -160,9 +160,16 @@ class XenHost:
         return self.result(self.start(command, user), limit_s)
 
     def until(self, command: str, limit_s: float, user: str = "root") -> str:
-        """Run it again and again until it succeeds (in domain 0, so at one command's price)."""
-        end = f"for i in $(seq {int(limit_s * 2)}); do out=$({command}) && break; sleep 0.4; done"
-        done = self.run(f'{end}; ok=$?; echo "$out"; exit $ok', user, limit_s * 6 + 60)
+        """Run it again and again until it succeeds (in domain 0, so at one command's price); what
+        it printed. Raises XenHostError when it never does."""
+        loop = (
+            f"end=$((SECONDS + {int(limit_s)})); while [ $SECONDS -lt $end ]; do out=$({command})"
+        )
+        done = self.run(
+            f'{loop} && {{ echo "$out"; exit 0; }}; sleep 0.2; done; echo "$out"; exit 1',
+            user,
+            limit_s + COMMAND_S,
+        )
         return done.ok()
 
     def open_to_all(self) -> Path:

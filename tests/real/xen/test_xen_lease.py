@@ -69,7 +69,8 @@ def user(host: XenHost) -> Iterator[TestUser]:
         mkdir -p {host.share.parent}; ln -sfn /share {host.share}""").ok()
         yield one
     finally:
-        host.run("pkill -9 -u carol; userdel -rf carol; rm -f /etc/sudoers.d/carol")
+        host.run("pkill -9 -u carol; userdel -rf carol; rm -f /etc/sudoers.d/carol; "
+                 f"cp /share/node.conf /etc/wspilot/; rm {host.share}")  # fmt: skip
         one.remove()
 
 

@@ -17,6 +17,7 @@ from tests.real.xen.machine import XenHost
 from wspilot.messages import Kind
 
 USER, UID = "alice", 1500
+UIDS = {USER: UID, "bob": 1501}
 NODE = "xenhost"
 ZIPAPP, HELPER = "/usr/local/libexec/wspilot-node.pyz", "/usr/local/libexec/wspilot-root"
 KEEP = f"/var/tmp/wspilot-{UID}"
@@ -34,17 +35,17 @@ LIMIT = 300.0
 class XenSlot(Slot):
     """`launch` and `processes` of `Slot`, in domain 0."""
 
-    def __init__(self, host: XenHost, **settings: Any) -> None:
-        self.host = host
+    def __init__(self, host: XenHost, user: str = USER, **settings: Any) -> None:
+        self.host, self.user = host, user
         self.top = host.share / uuid.uuid4().hex[:8]
         self.top.mkdir()
         more = {"adapter": "balloon", "vmm": "xen", "take_mib": 256, "vmm_options": {},
                 "budget": BUDGET, "lease_s": 1800, "walltime_s": 3600, "allow_root": False,
-                "networks": {"lan": NETWORK}}  # fmt: skip
+                "grace_s": 600.0, "networks": {"lan": NETWORK}}  # fmt: skip
         super().__init__(self.top, Path(ZIPAPP), "python3", **{**more, **settings})
         self.node = NODE
         for path in [self.top, *self.top.rglob("*")]:
-            os.chown(path, UID, UID)
+            os.chown(path, UIDS[user], UIDS[user])
         self.ticket = ""
 
     @property
@@ -56,13 +57,13 @@ class XenSlot(Slot):
         """What the job script does, as the job's session: `kill_job` ends all of it."""
         command = f"cd /; export WSPILOT_LOCAL_NODES={NODE} WSPILOT_LOCAL_JOB=job-{self.id}; "
         command += f"exec python3 {ZIPAPP} launch --spool {self.inside} --slot {self.id}"
-        self.ticket = self.host.start(command, USER)
+        self.ticket = self.host.start(command, self.user)
 
     def send(self, verb: Any, ttl_s: float = 600.0, order_id: str = "", **data: Any) -> str:
         """See `Slot.send`; the file is the user's, as one that its daemon had written."""
         made = super().send(verb, ttl_s, order_id, **data)
         for path in (self.spool / "cmd").rglob("*"):
-            os.chown(path, UID, UID)
+            os.chown(path, UIDS[self.user], UIDS[self.user])
         return made
 
     def pair(self) -> None:
@@ -86,17 +87,20 @@ class XenSlot(Slot):
         assert found.data["state"] == state, found.data["cause"]
         return found
 
-    def signal(self, number: int, who: str) -> None:
-        """To one process of this slot: `pilot`, `guardian` or `courier`."""
-        pattern = {"pilot": f"pilot --spool {self.inside}"}.get(
-            who, f"wspilot-{who} slot={self.id}"
-        )
-        found = self.host.run(f"pgrep -u {USER} -f '{pattern}'").ok().split()
-        self.host.run(f"kill -{number} {found[0]}").ok()
+    def signal(self, number: int, *who: str) -> None:
+        """To processes of this slot (`pilot`, `guardian`, `courier`), all by one kill: none of
+        them sees that another has died before its own signal has come."""
+        self.host.run(f"kill -{number} {self.named(*who)}").ok()
+
+    def named(self, *who: str) -> str:
+        """Words of the shell in domain 0: the pids of these processes."""
+        known = {"pilot": f"pilot --spool {self.inside}"}
+        patterns = (known.get(one, f"wspilot-{one} slot={self.id}") for one in who)
+        return " ".join(f"$(pgrep -u {self.user} -o -f '{one}')" for one in patterns)
 
     def pids(self) -> list[str]:
         """Processes in domain 0 that name this slot."""
-        out = self.host.run(f"pgrep -u {USER} -af '[{self.id[0]}]{self.id[1:]}'").out
+        out = self.host.run(f"pgrep -u {self.user} -af '[{self.id[0]}]{self.id[1:]}'").out
         return [line for line in out.splitlines() if "pgrep" not in line and "bash" not in line]
 
     def output(self) -> str:
@@ -122,8 +126,9 @@ def mac(ip: str) -> str:
     return ":".join(["02:57", *(f"{int(one):02x}" for one in ip.split("."))])
 
 
-def report(host: XenHost) -> dict[str, Any]:
-    """`kill-all --json` by the user: what it did."""
-    done = host.run(f"python3 {ZIPAPP} kill-all --json", USER)
+def report(host: XenHost, scope: str = "", user: str = USER) -> dict[str, Any]:
+    """`kill-all --json`: what it did."""
+    done = host.run(f"python3 {ZIPAPP} kill-all --json {scope}", user)
+    assert done.out, done.err
     found: dict[str, Any] = json.loads(done.out.splitlines()[-1])
     return found

@@ -131,3 +131,9 @@ def test_a_vm_destroyed_while_its_image_travels_is_never_begun() -> None:
     assert t.vm() == "stopping"
     t >> e.PropagateFailed(t.now, "v1", "given up")
     assert t.vm() == "terminated" and not t.asked(e.Create)
+
+
+@pytest.mark.parametrize("verb", [Verb.SUSPEND, Verb.PAUSE])
+def test_a_memory_that_is_saved_has_the_time_that_the_lease_has(verb: Verb) -> None:
+    (act,) = up().order(verb, vm="v1").asked(e.Act)
+    assert (act.limit_s > 900) == (verb is Verb.SUSPEND)

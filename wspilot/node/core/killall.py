@@ -13,7 +13,8 @@ from typing import Any, Optional
 from wspilot.errors import Refused, UsageError
 from wspilot.node.values import dataclass
 
-WAIT_S, MOST_WAIT_S = 5.0, 60.0  # where a journal names no restore budget; and at most
+# Where a journal names no restore budget; and at most, for the budget is a user's word.
+WAIT_S, MOST_WAIT_S = 5.0, 600.0
 CLEAN, LEFT = 0, 1  # exit codes; 2 is usage, 5 refused
 EMPTY = frozenset({"rundir"})  # of a journal whose guardian only has to say so yet
 
@@ -44,6 +45,11 @@ def uids(scope: Scope, me: int, found: Sequence[int]) -> tuple[int, ...]:
     if scope.everyone or scope.job or scope.slot:
         return tuple(found)
     return (me,)
+
+
+def covers_uid(scope: Scope, me: int, uid: int) -> bool:
+    """Is what belongs to `uid` meant, whether it has a directory here or not?"""
+    return uid in uids(scope, me, (uid,))
 
 
 def epilogue_user(scope: Scope, env: Mapping[str, str]) -> Optional[int]:

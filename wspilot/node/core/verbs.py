@@ -23,7 +23,9 @@ from wspilot.text import clean
 
 V = VmState
 ACT_S = 60.0  # beyond a guest's grace: a VMM that has not obeyed by then never will
-SAVE_S = 3600.0  # a disk may be large; the lease's end comes first anyhow
+SAVE_S = 3600.0  # a disk or a memory may be large; the lease's end comes first anyhow
+SLOW = frozenset({Verb.SAVE, Verb.SUSPEND, Verb.RESUME})
+STARTS = frozenset({Verb.START, Verb.REBOOT})
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,9 @@ def _begin(turn: Turn, vm: Vm, order: Order, rule: Rule) -> None:
     vm = turn.put(vm, doing=verb, order=order.id, before=vm.state, cause="")
     if rule.during is not None:
         turn.move(vm, rule.during, verb)
-    limit = SAVE_S if order.kind is Verb.SAVE else ACT_S
+    limit = SAVE_S if order.kind in SLOW else ACT_S
+    if order.kind in STARTS:  # as long as a create has (`vms.py`)
+        limit = max(limit, turn.state.settings.budget.get("boot", 0.0))
     limit = min(limit + (seconds(order, "grace_s") or 0.0), max(1.0, _left(turn)))
     turn.do(Act(vm.id, verb, order.data, limit))
 

@@ -7,6 +7,7 @@ the next pilot use it too. `suspendable` says whether a suspended pilot may keep
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -61,7 +62,8 @@ class Nothing:
 class Sim:
     """Adapter `sim`: what it takes is a file, so that a test can see whether it came back.
 
-    Options: `reserve_s` (how long it takes), `fail` (a text: refuses), `stuck` (release fails).
+    Options: `reserve_s` and `release_s` (how long they take), `fail` (a text: refuses),
+    `stuck` (release fails).
     """
 
     name = "sim"
@@ -92,6 +94,7 @@ class Sim:
         file = Path(entry["file"])
         if not file.exists():
             return ""
+        time.sleep(float(self._options.get("release_s", 0)))
         file.unlink()
         return f"{entry['mib']} MiB given back"
 

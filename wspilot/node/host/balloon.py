@@ -13,8 +13,6 @@ from typing import Any
 from wspilot.node import root
 from wspilot.text import clean
 
-# The helper's own limits end a step sooner; these count its wait for another pilot's step too.
-TAKE_S, GIVE_S = 300.0, 300.0
 POLICIES = ("exact", "node")
 
 
@@ -41,12 +39,12 @@ class Balloon:
     async def reserve(self, entry: Mapping[str, Any]) -> int:
         """See `HostAdapter`. Domain 0 has shrunk, seen in /sys, when this returns."""
         words = {key: entry[key] for key in ("journal", "slot", "mib", "policy")}
-        found = await root.asked("balloon-take", words, TAKE_S)
+        found = await root.asked("balloon-take", words, root.XEN_S)
         return int(found["mib"])
 
     def release(self, entry: Mapping[str, Any]) -> str:
         """See `HostAdapter`. Guests of this pilot that were still in the way are named."""
-        found = root.ask("balloon-give", {"journal": entry["journal"]}, GIVE_S)
+        found = root.ask("balloon-give", {"journal": entry["journal"]}, root.XEN_S)
         if not found.get("mib"):
             return ""
         text = f"{found['mib']} MiB given back to domain 0, which has {found['dom0_mib']} MiB"
@@ -55,6 +53,6 @@ class Balloon:
 
     def taken(self, entry: Mapping[str, Any]) -> int:
         """See `HostAdapter`."""
-        found = root.ask("xen-list", {}, GIVE_S)
+        found = root.ask("xen-list", {}, root.XEN_S)
         mine = [one for one in found["takes"] if one["slot"] == entry["slot"]]
         return sum(int(one["mib"]) for one in mine)

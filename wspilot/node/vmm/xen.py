@@ -33,7 +33,6 @@ from wspilot.node.vmm.xenguest import Guest
 from wspilot.node.vmm.xenwords import copy_argv, raw_disks, words
 from wspilot.text import clean
 
-ASK_S = 420.0  # beyond every limit of the helper's own, its wait for another call included
 COPY_S, REAP_S = 300.0, 5.0
 OVERHEAD_MIB = 8
 
@@ -91,18 +90,19 @@ class Xen:
     async def _start(self, guest: Guest, restore: bool = False) -> None:
         """Ask for it, and take its console. Raises WspilotError, OSError; then it does not run."""
         guest.check_doom()
-        made = await root.asked("xen-create", {**guest.words, "restore": restore}, ASK_S)
+        made = await root.asked("xen-create", {**guest.words, "restore": restore}, root.XEN_S)
         guest.running = True
         guest.check_doom()
         guest.begin(int(made["domid"]), str(made["tty"]), restore)
 
     async def _give_up(self, guest: Guest) -> None:
-        """After a failed create: leave nothing."""
+        """After a failed create: leave nothing. One that does not go is known on, and `close` and
+        the journal try again."""
+        guest.close()
         with contextlib.suppress(WspilotError):
             await self._end(guest, 0.0)
             guest.remove_files()
-        guest.close()
-        self._guests.pop(guest.spec.id, None)
+            self._guests.pop(guest.spec.id, None)
 
     async def act(self, vm_id: str, verb: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Vmm.act`."""
@@ -129,14 +129,18 @@ class Xen:
         return {}
 
     async def _do(self, guest: Guest, what: str) -> None:
-        await root.asked("xen-do", {"uuid": guest.spec.uuid, "do": what}, ASK_S)
+        await root.asked("xen-do", {"uuid": guest.spec.uuid, "do": what}, root.XEN_S)
 
     async def _suspend(self, guest: Guest) -> None:
-        """Its memory goes into a file of root's; what goes wrong leaves it running."""
+        """Its memory goes into a file of root's; what goes wrong leaves it running.
+
+        Whoever does not wait for it (its end is near) does not stop xl: the end of its console is
+        then no end that `_look` may clear away, for its saved memory would go too.
+        """
         guest.resting = True
         try:
             await self._do(guest, "suspend")
-        except BaseException:
+        except root.Declined:
             guest.resting = False
             raise
         guest.rest()
@@ -160,7 +164,7 @@ class Xen:
         asks = {"uuids": [guest.spec.uuid], "keep": keep}
         if grace_s >= 1 and guest.ready and guest.running:
             asks["grace_s"] = min(600, int(grace_s))
-        await root.asked("xen-end", asks, ASK_S + grace_s)
+        await root.asked("xen-end", asks, root.XEN_S + grace_s)
         guest.rest()
 
     async def destroy(self, vm_id: str, grace_s: float) -> None:
@@ -213,7 +217,7 @@ class Xen:
             return
         for guest in guests:
             guest.doomed = guest.resting = True
-        await root.asked("xen-end", {"uuids": [one.spec.uuid for one in guests]}, ASK_S)
+        await root.asked("xen-end", {"uuids": [one.spec.uuid for one in guests]}, root.XEN_S)
         for guest in guests:
             guest.rest()
             guest.remove_files()
@@ -230,7 +234,7 @@ class Xen:
     async def _look(self, guest: Guest) -> None:
         """It powered itself off, crashed, or wants to start again."""
         try:
-            found = await root.asked("xen-list", {}, ASK_S)
+            found = await root.asked("xen-list", {}, root.XEN_S)
         except (WspilotError, OSError) as error:
             found = {"ended": {guest.spec.uuid: f"nobody knows why: {clean(str(error), 200)}"}}
         if guest.resting or guest.doomed:
@@ -249,7 +253,7 @@ class Xen:
         guest.close()
         guest.say_gone(why)
         with contextlib.suppress(WspilotError):
-            await root.asked("xen-end", {"uuids": [guest.spec.uuid]}, ASK_S)
+            await root.asked("xen-end", {"uuids": [guest.spec.uuid]}, root.XEN_S)
         guest.remove_files()
 
 

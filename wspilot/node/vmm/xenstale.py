@@ -14,8 +14,6 @@ from typing import Any
 from wspilot.errors import WspilotError
 from wspilot.node import root
 
-END_S = 300.0  # the helper's own limits end it sooner; its wait for another call counts too
-
 
 def end_all(identities: Sequence[Mapping[str, Any]]) -> list[bool]:
     """Which of these guests are gone (or never were), their files with them. Blocks."""
@@ -23,7 +21,7 @@ def end_all(identities: Sequence[Mapping[str, Any]]) -> list[bool]:
         return []
     uuids = [str(one["uuid"]) for one in identities]
     try:
-        root.ask("xen-end", {"uuids": uuids}, END_S)
+        root.ask("xen-end", {"uuids": uuids}, root.XEN_S)
     except WspilotError:
         gone = [_end_one(uuid) for uuid in uuids] if len(uuids) > 1 else [False]
     else:
@@ -38,7 +36,7 @@ def end_all(identities: Sequence[Mapping[str, Any]]) -> list[bool]:
 def _end_one(uuid: str) -> bool:
     """One that does not go must not keep its sisters on the books."""
     try:
-        root.ask("xen-end", {"uuids": [uuid]}, END_S)
+        root.ask("xen-end", {"uuids": [uuid]}, root.XEN_S)
     except WspilotError:
         return False
     return True

@@ -29,6 +29,8 @@ class Hypervisor:
 
     def __init__(self, root: Path, mib: int = 1024) -> None:
         self.root, self.stuck, self.calls = root, False, list[str]()
+        self.asleep = False  # as Linux after a stall: until its target changes
+        self.fails: dict[str, tuple[int, str, str]] = {}  # by xl's first word
         self.domains: dict[str, str] = {}  # uuid -> name
         self.used_mib = 100
         (root / "info").mkdir(parents=True)
@@ -42,10 +44,13 @@ class Hypervisor:
 
     def xl(self, *words: str, limit_s: float = 0) -> tuple[int, str, str]:
         self.calls.append(" ".join(words))
+        if words[0] in self.fails:
+            return self.fails[words[0]]
         if words[0] == "mem-set":
             kb = int(words[2][:-1])
+            self.asleep = self.asleep and kb == int((self.root / "target_kb").read_text())
             (self.root / "target_kb").write_text(str(kb))
-            if not self.stuck:
+            if not self.stuck and not self.asleep:
                 self.set(kb)
         if words[0] == "destroy":
             uuid = list(self.domains)[int(words[1]) - 1]
@@ -188,6 +193,89 @@ def test_what_cannot_be_given_back_stays_on_the_books(xen: Hypervisor, tmp_path:
     assert list(tmp_path.glob("*.take")) and "strange" in xen.domains.values()
     xen.stuck = False
     assert give(one)["mib"] == 200 and now(xen) == 1024
+
+
+def test_a_domain_0_that_sleeps_after_a_stall_is_woken(
+    xen: Hypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balloon, "STALL_S", 0.02)
+    one = words(tmp_path)
+    take(one)
+    xen.stuck = True
+    with pytest.raises(Refused, match="824 MiB 1 s after"):
+        give(one)
+    xen.stuck, xen.asleep = False, True  # the memory is free now, and its target is set already
+    assert give(one)["mib"] == 200 and now(xen) == 1024
+
+
+def test_memory_that_moves_slowly_is_waited_for(
+    xen: Hypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = balloon.current_kb
+
+    def slow() -> int:
+        """25 MiB a look, towards its target."""
+        has, target, most = real(), balloon.target_kb(), 25 * MIB
+        xen.set(has + max(-most, min(most, target - has)))
+        return has
+
+    monkeypatch.setattr(balloon, "current_kb", slow)
+    xen.stuck = True  # no jump at mem-set
+    one = words(tmp_path)
+    assert take(one)["mib"] == 200 and now(xen) == 824
+    assert give(one)["mib"] == 200 and now(xen) == 1024
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [(recorded.TOO_LOW, "does not let domain 0 go so low"), (recorded.TOO_HIGH, "maximum")],
+)
+def test_an_exit_code_of_xl_is_a_refusal_and_the_take_is_undone(
+    xen: Hypervisor, tmp_path: Path, said: str, why: str
+) -> None:
+    one = words(tmp_path)
+    xen.fails["mem-set"] = (1, "", said)
+    with pytest.raises(Refused, match=why):
+        take(one)
+    assert now(xen) == 1024 and list(tmp_path.glob("*.take")), "not proved undone: on the books"
+    del xen.fails["mem-set"]
+    assert give(one)["mib"] == 200 and not list(tmp_path.glob("*.take"))
+
+
+def test_a_domain_that_xl_does_not_destroy_stays_on_the_books(
+    xen: Hypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balloon, "DESTROY_S", 0.1)
+    monkeypatch.setattr(balloon.destroy, "__defaults__", (0.1,))
+    one, uuid = words(tmp_path), "11111111-2222-3333-4444-555555555555"
+    take(one)
+    base.save(
+        f"{uuid}.guest", {"uid": 1500, "boot": "boot-1", "journal": one["journal"], "uuid": uuid}
+    )
+    xen.domains[uuid] = "ws-1500-vm1"
+    xen.fails["destroy"] = (1, "", "libxl: error: something")
+    with pytest.raises(Refused, match="ws-1500-vm1 does not go"):
+        give(one)
+    assert list(tmp_path.glob("*.guest")) and list(tmp_path.glob("*.take"))
+
+
+def test_what_domain_0_lacks_is_told_and_nothing_else_is(xen: Hypervisor, tmp_path: Path) -> None:
+    take(words(tmp_path))
+    assert balloon.state(Limits(User()))["missing_mib"] == 0
+    xen.set(800 * MIB)
+    assert balloon.state(Limits(User()))["missing_mib"] == 24
+
+
+def test_no_room_on_the_disk_for_a_guests_memory_is_told_before_xl_runs(
+    xen: Hypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = os.statvfs(tmp_path)
+    few = os.statvfs_result((4096, 4096, *room[2:4], 100 << 8, *room[5:10]))  # 100 MiB
+    monkeypatch.setattr(root_xen.os, "statvfs", lambda path: few)
+    one = root_xen.Domain("ws-1500-vm1", 3, 96, "-b----", "u")
+    with pytest.raises(Refused, match="100 MiB left, and 96 MiB are to be saved"):
+        root_xen._suspend(one, tmp_path / "u.saved")
+    assert not xen.calls and not (tmp_path / "u.saved").exists()
 
 
 def test_guests_of_the_pilot_that_are_in_the_way_are_ended(xen: Hypervisor, tmp_path: Path) -> None:

@@ -129,7 +129,17 @@ def test_kill_all_says_what_the_hypervisor_still_has_of_this_user() -> None:
         ],
         "takes": [{"slot": "s1", "uid": 7, "mib": 324}, {"slot": "s1", "uid": 8, "mib": 1}],
     }  # fmt: skip
-    look = xennode.judge(found, 7, lambda slot: slot == "s1")
+    found["missing_mib"] = 0
+    look = xennode.judge(found, lambda uid: uid == 7, lambda slot: slot == "s1")
     assert look.left == ("guest ws-7-a (96 MiB)", "324 MiB of domain 0 for slot s1")
     assert look.undone == ("64 MiB given back",)
     assert look.note == "domain 0 has 700 of 1024 MiB, 324 are taken"
+    everyone = xennode.judge(found, lambda uid: True, lambda slot: True)
+    assert len(everyone.left) == 4 and not any("other" in text for text in everyone.left)
+
+
+def test_memory_that_domain_0_lacks_is_left_over_whoever_asks() -> None:
+    found = {"strays": [], "dom0_mib": 824, "full_mib": 1024, "taken_mib": 0, "missing_mib": 200,
+             "domains": [], "takes": []}  # fmt: skip
+    look = xennode.judge(found, lambda uid: False, lambda slot: False)
+    assert look.left == ("200 MiB of domain 0, which nobody took and it has not",)

@@ -1,0 +1,46 @@
+"""What an administrator runs on a Xen node by hand: selftest and bench."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.real.xen.machine import DOM0_MIB, XenHost
+from tests.real.xen.xenslot import IMAGE, ZIPAPP
+
+pytestmark = pytest.mark.real
+
+
+def judged(host: XenHost, user: str) -> tuple[int, dict[str, Any]]:
+    """selftest's exit code, and its verdicts that are not `ok`."""
+    done = host.run(f"python3 {ZIPAPP} selftest --json", user)
+    checks = json.loads(done.out)["checks"]
+    assert len(checks) > 3
+    return done.code, {one["what"]: one for one in checks if one["state"] != "ok"}
+
+
+def test_selftest_says_whether_this_node_fits_whoever_asks(host: XenHost) -> None:
+    assert judged(host, "alice") == (0, {})
+    code, found = judged(host, "games")  # no sudo rule
+    assert code == 1 and list(found) == ["sudo rule and node.conf"]
+    host.run("mv /dev/stdin /dev/away").ok()
+    try:
+        code, found = judged(host, "alice")
+    finally:
+        host.run("mv /dev/away /dev/stdin").ok()
+    assert code == 1 and "/dev lacks stdin" in found["dev"]["text"]
+
+
+def test_bench_measures_and_leaves_the_node_as_it_was(host: XenHost) -> None:
+    guests = f"--guests 1 --kernel {IMAGE['kernel']} --initrd {IMAGE['initrd']}"
+    done = host.run(f"python3 {ZIPAPP} bench --rounds 1 --mib 128 --json {guests}", limit_s=600)
+    rows = {row["what"]: row for row in json.loads(done.ok())["figures"]}
+    assert set(rows) == {"helper", "bare reduce", "bare restore", "reduce", "restore", "kill-all",
+                         "bare end", "kill-all, VMs"}  # fmt: skip
+    assert all(row["median"] > 0 for row in rows.values()) and rows["reduce"]["n"] == 3
+    assert rows["kill-all, VMs"]["over_bare"] > 0
+    refused = host.run(f"python3 {ZIPAPP} bench --rounds 1", "alice")
+    assert refused.code == 5 and "root" in refused.err
+    assert f"Domain-0                                     0  {DOM0_MIB}" in host.run("xl list").out
