@@ -75,11 +75,13 @@ STAGES = (
         ),
         alone=False,
     ),
+    Stage("looks", budget=480, files=("tests/tui/test_snapshots.py",), alone=False),
     Stage(
         "tui",
-        budget=600,
+        budget=720,
         files=("tests/tui/*", "tests/unit/tui/*", "tests/*/test_tui*.py"),
         needs=(Need("tmux", "tmux"), Need("chromium", "chromium")),
+        alone=False,  # for the most part it waits for screens to come to rest
     ),
     Stage("unit", budget=420, files=("tests/unit/*", "tests/bench/test_*.py"), alone=False),
     Stage("sim", budget=480, files=("tests/sim/*",), alone=False),

@@ -415,3 +415,13 @@ async def test_what_is_typed_behind_the_first_slash_is_the_filter() -> None:
         await settle(pilot)
         assert shown.main.how.filter.text == "osg" and not shown.main.how.sort
         assert shown.table.cursor_key == key_of(source, "osg")
+
+
+async def test_a_bar_stands_where_its_view_is_from_the_first_frame_on() -> None:
+    for _ in range(8):  # whether bar or place came first was a matter of chance
+        shown, _ = app()
+        async with shown.run_test(size=(80, 24)) as pilot:
+            await settle(pilot)
+            strip = shown.main.strip
+            assert strip.scroll_y == strip.max_scroll_y > 0
+            assert strip.vertical_scrollbar.position == strip.scroll_y

@@ -11,19 +11,19 @@ from typing import Any
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui import look
 from wspilot.tui.widgets.columns import fit
 from wspilot.tui.widgets.paints import Paints
+from wspilot.tui.widgets.scrolled import Scrolled
 from wspilot.tui.words import clock, told
 
 Doc = dict[str, Any]
 KIND = 10
 
 
-class Events(ScrollView, can_focus=True):
+class Events(Scrolled):
     """One line an event: local time, level, kind, text, where."""
 
     DEFAULT_CSS = """

@@ -15,16 +15,16 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui.widgets.columns import fit
 from wspilot.tui.widgets.paints import Paints
+from wspilot.tui.widgets.scrolled import Scrolled
 
 MOST_LINES = 5000
 
 
-class LineView(ScrollView, can_focus=True):
+class LineView(Scrolled):
     """Plain lines, the last ones of many; `wrapped` folds long ones."""
 
     DEFAULT_CSS = """

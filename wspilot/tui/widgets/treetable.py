@@ -17,13 +17,13 @@ from textual.binding import Binding, BindingType
 from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wspilot.tui import look
 from wspilot.tui.rows import Row
 from wspilot.tui.widgets.columns import Column, aligned, fit, layout
 from wspilot.tui.widgets.paints import Paints
+from wspilot.tui.widgets.scrolled import Scrolled
 
 FLASH_S = 1.0  # for so long a changed state stands out
 FRESH_S, MOST_FRESH = 4.0, 60  # for so long a new line has a mark; more at once are no news
@@ -31,7 +31,7 @@ Parts = list[tuple[str, str]]  # texts, and the names of their styles
 Painter = Callable[[Row | None, int], Parts]  # a cell of its own; None: the column's head
 
 
-class TreeTable(ScrollView, can_focus=True):
+class TreeTable(Scrolled):
     """Rows by key. `set_out` gives it columns, `show` the order, `row` makes a line."""
 
     DEFAULT_CSS = """
