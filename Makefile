@@ -15,7 +15,7 @@ LIBEXEC ?= /usr/local/libexec
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian test-xen lint format screens bench clean
+.PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-looks test-debian test-xen lint format screens bench clean
 
 help:            ## this list
 	@sed -n 's/^\([a-z-]*\): *## */  make \1@/p' Makefile | awk -F@ '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -45,9 +45,10 @@ test-slurm:      ## a real four-node Slurm (root)
 test-leases:     ## whole leases on the built-in batch system
 test-qemu:       ## real guests and their networks
 test-tui:        ## the terminal interface
+test-looks:      ## its screens, beside those that somebody has looked at
 test-debian:     ## a fresh clone in a minimal Debian root (root)
 test-xen:        ## a real Xen host, built and booted under emulation (root)
-test-unit test-sim test-slurm test-leases test-qemu test-tui test-debian test-xen:
+test-unit test-sim test-slurm test-leases test-qemu test-tui test-looks test-debian test-xen:
 	@sh .ci/venv.sh test
 	@exec $(PY) -m tests.run $(@:test-%=%) $(if $(ARGS),-- $(ARGS))
 
