@@ -61,7 +61,7 @@ format:          ## let ruff put the layout right
 	@$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
 screens:         ## README's pictures of the terminal interface, from the demo's site
-	@sh .ci/venv.sh run
+	@sh .ci/venv.sh test
 	@env -i PATH="$$PATH" HOME=/nonexistent TZ=UTC LC_ALL=C.UTF-8 TERM=xterm-256color COLORTERM=truecolor \
 		$(PY) -m wspilot.tui.shots docs/screens
 
