@@ -73,6 +73,11 @@ def brief(seconds: float) -> str:
     return format_duration(seconds // 60 * 60 if seconds >= 600 else max(0.0, seconds))
 
 
+def size_about(mib: int) -> str:
+    """A size to be read: `512MiB`, `29.2GiB`."""
+    return f"{mib / 1024:.1f}GiB".replace(".0G", "G") if mib >= 1024 else f"{mib}MiB"
+
+
 def plural(count: int, noun: str) -> str:
     """`1 VM`, `2 VMs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wspilot.text import clean, format_duration, format_size
+from wspilot.text import clean, format_duration
 from wspilot.tui.live import LiveModel
-from wspilot.tui.words import brief, plural
+from wspilot.tui.words import brief, plural, size_about
 
 _PLACE = re.compile(r"(?:group\[(?P<n>\d+)\]|(?P<ws>workspace)|group)(?:\.(?P<key>[a-z_.]+))?: ")
 _NEXT = re.compile(r"; (?=(?:group\[\d+\]|workspace|group)[.:])")
@@ -49,8 +49,8 @@ def cost(plan: Mapping[str, Any]) -> list[str]:
     ready = f" ({held} held ready)" if held else ""
     lines = [
         f"{plural(vms, 'VM')} on {plural(nodes, f'{whole} node'.strip())}{ready} in "
-        f"{plural(len(slots), 'slot')}; memory {format_size(memory)} in all, up to "
-        f"{format_size(most)} a node",
+        f"{plural(len(slots), 'slot')}; memory {size_about(memory)} in all, up to "
+        f"{size_about(most)} a node",
         f"{plan['node_hours']:g} node hours: lease {format_duration(plan['lease_s'])}, "
         f"asked of the batch system {format_duration(plan['walltime_s'])}",
     ]
@@ -66,9 +66,10 @@ def start(model: LiveModel) -> str:
     )
     said = "The batch system decides when it starts"
     if waited:
-        said += (f"; the last {plural(len(waited), 'slot')} waited {brief(min(waited))} to "
-                 f"{brief(max(waited))}, half of them under "
-                 f"{brief(statistics.median(waited) + 1)}")  # fmt: skip
+        some = [brief(one) for one in (min(waited), statistics.median(waited), max(waited))]
+        said += f"; the last {plural(len(waited), 'slot')} waited "
+        said += " to ".join(dict.fromkeys(some[::2]))
+        said += f", mostly {some[1]}" if some[0] != some[2] else ""
     if queued:
         said += f"; {queued} of ours {'is' if queued == 1 else 'are'} waiting now"
     return f"{said}."

@@ -27,7 +27,8 @@ class Detail(Vertical):
     Detail { background: $surface; padding: 0 1; }
     Detail #pages { height: 1; width: 1fr; }
     Detail VerticalScroll { background: $surface; scrollbar-size-vertical: 1;
-                            scrollbar-background: $surface; padding-top: 1; }
+                            scrollbar-background: $surface; padding-top: 1;
+                            scrollbar-gutter: stable; }
     Detail VerticalScroll > Static { width: 1fr; height: auto; }
     Detail LineView { display: none; margin-top: 1; }
     Detail.-lines VerticalScroll { display: none; }
@@ -77,7 +78,7 @@ class Detail(Vertical):
         from wspilot.tui.pages.page import Page  # with its data: the first frame has none
         from wspilot.tui.pages.writers import WRITERS
 
-        width = max(16, self._scroll.scrollable_content_region.width - 1)
+        width = max(16, self.content_size.width - 2)  # one for the bar, whether it is there or not
         page = Page(self._colour, width, now)
         WRITERS[self.page](page, model, key)
         if page.text != self._text:  # a second later it is mostly the same
