@@ -1,7 +1,8 @@
 """Work that blocks, in a child process of its own: the pilot's loop goes on meanwhile.
 
 Undoing what an earlier pilot left may take seconds a VM, and the loop has a courier, a guardian
-and a SIGTERM to answer. The child shares nothing but a pipe, and is killed when its time is over.
+and a SIGTERM to answer. The child shares nothing but a pipe and what it is given to keep; it is
+killed when its time is over, and ends with the pilot.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ async def aside(
     """What `work` returns, as JSON brings it over; it also has the descriptors `keep`. Raises
     TimedOut, WspilotError."""
     ours, theirs = socket.socketpair()
+    pilot = os.getpid()
 
     def main() -> None:
+        forks.die_with(pilot)  # whoever undoes in the pilot's place shall be alone
         theirs.sendall(json.dumps(work()).encode())
 
     pid = forks.fork(main, [theirs.fileno(), *keep], title)

@@ -160,9 +160,14 @@ class Trial:
     def close(self) -> None:
         """Whatever happened, domain 0 is as it was."""
         self._path.unlink(missing_ok=True)
-        root.ask("xen-list", {}, root.XEN_S)  # what has no journal is a stray, and is undone
-        self._bare_end()
-        self._places.tidy()
+        try:
+            root.ask("xen-list", {}, root.XEN_S)  # what has no journal is a stray, and is undone
+        finally:
+            for name in self._bare:
+                with contextlib.suppress(WspilotError):
+                    _xl("destroy", name)
+            _settle(self._full_kb)
+            self._places.tidy()
 
 
 def _settle(kb: int) -> None:

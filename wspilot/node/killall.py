@@ -87,7 +87,7 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
     """Everything but strangers' guests; the report. Raises Refused."""
     began, notes = time.monotonic(), list[str]()
     found = core.uids(scope, os.getuid(), _owners(roots, notes))
-    limit = LIMIT_S + (core.MOST_WAIT_S if scope.wait_s is None else scope.wait_s)
+    limit = LIMIT_S + (scope.most_s if scope.wait_s is None else scope.wait_s)
     limit += root.XEN_S if xennode.is_domain_0() else 0.0  # a guest that will not go, and memory
     crew = [(uid, *_as_owner(uid, scope, roots)) for uid in found]
     report: dict[str, Any] = {"schema": 1, "node": scope.node, "journals": [], "guests": []}
@@ -119,7 +119,8 @@ def _scope(request: Request, env: Mapping[str, str]) -> Scope:
     if node and not NODE.fullmatch(node):
         raise UsageError(f"{clean(node, 80)!r} is not a node's name")
     uid = _uid(request.user) if request.user else None
-    scope = Scope(request.job, request.slot, request.everyone, uid, node, request.wait)
+    most_s = core.XEN_WAIT_S if xennode.is_domain_0() else core.MOST_WAIT_S
+    scope = Scope(request.job, request.slot, request.everyone, uid, node, request.wait, most_s)
     core.check(scope)
     if uid is None and os.getuid() == 0:
         scope = replace(scope, uid=core.epilogue_user(scope, env))

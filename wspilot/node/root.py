@@ -36,9 +36,16 @@ def ask(verb: str, words: Mapping[str, Any], limit_s: float = LIMIT_S) -> Mappin
             f"{HELPER} is not on this node, and this step needs root",
             "its administrator installs it: make install-node (docs/operating.md)",
         )
+    # Root asks for itself: who called *us* by sudo is not who the helper shall think it serves.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SUDO_")}
     try:
         process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env=env,
         )
     except OSError as error:
         raise WspilotError(f"{argv[0]} cannot be started: {error.strerror}") from error

@@ -41,7 +41,7 @@ LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 VM = re.compile(r"[a-z0-9]{1,10}")
 TUN, IFF_TAP, IFF_NO_PI = "/dev/net/tun", 0x0002, 0x1000
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
-DENY_LIMIT = 64
+DENY_LIMIT = 1024  # the headnode's own addresses are among them
 
 
 def attach(caller: Caller, limits: Limits, words: Words) -> Record:

@@ -310,12 +310,10 @@ class Work:
         site = self._site
         self._reached.close()
         try:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(site.vmm.close(), limit_s / 2)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.networks.close(), limit_s / 2)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.images.close(), limit_s / 2)
+            for close in (site.vmm.close, self.networks.close, self.images.close):
+                # What will not go is the undo's to tell: it spares the others.
+                with contextlib.suppress(asyncio.TimeoutError, WspilotError, OSError):
+                    await asyncio.wait_for(close(), limit_s / 2)
             outcome = await self._undo(limit_s)
         except Exception as error:
             self._say(e.RestoreFailed(proc.now(), words(error), self._here()))

@@ -44,10 +44,11 @@ def look(whose: Callable[[int], bool], covers: Callable[[str], bool]) -> Look:
     if not is_domain_0() or not Path(root.HELPER).is_file():
         return Look()
     try:
-        found = root.ask("xen-list", {}, root.XEN_S)
+        return judge(root.ask("xen-list", {}, root.XEN_S), whose, covers)
     except WspilotError as error:
         return Look(left=(f"Xen: {error}",))
-    return judge(found, whose, covers)
+    except (KeyError, TypeError):
+        return Look(left=(f"Xen: {root.HELPER} is of another release: make install-node",))
 
 
 def judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,6 +51,29 @@ async def test_a_child_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(TimedOut):
         await aside(work, 0.3, "a test's work")
     assert proc.state(int((tmp_path / "pid").read_text())) == ""
+
+
+def test_a_child_ends_with_its_pilot(tmp_path: Path) -> None:
+    def work() -> Mapping[str, Any]:
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        time.sleep(600)
+        return {}
+
+    pilot = os.fork()
+    if pilot == 0:
+        asyncio.run(aside(work, 600.0, "a test's work"))
+        os._exit(1)
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    child = int((tmp_path / "pid").read_text())
+    assert proc.state(child) not in ("", "Z")
+    os.kill(pilot, signal.SIGKILL)
+    os.waitpid(pilot, 0)
+    while proc.state(child) not in ("", "Z"):
+        assert time.monotonic() < end, "it works beside the guardian"
+        time.sleep(0.01)
 
 
 async def test_a_child_that_dies_says_nothing() -> None:

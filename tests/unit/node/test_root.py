@@ -36,6 +36,15 @@ def test_the_words_go_in_and_the_answer_comes_back(helper: Path) -> None:
     assert asyncio.run(root.asked("about", {})) == {"verb": "about", "words": {}}
 
 
+def test_root_asks_for_itself_whoever_called_it_by_sudo(
+    helper: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "1000")
+    write(helper, 'printf \'{"for": "%s%s"}\' "$SUDO_UID" "$SUDO_GID"')
+    assert root.ask("about", {}) == {"for": ""}
+
+
 def test_a_refusal_is_told_in_the_helpers_words_and_is_known_as_one(helper: Path) -> None:
     write(helper, 'echo \'{"error": "no \\u001b[2J such", "hint": "do this"}\'; exit 1')
     with pytest.raises(root.Declined, match=r"refuses net-attach: no .*such") as refused:

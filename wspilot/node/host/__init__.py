@@ -95,7 +95,7 @@ class Sim:
         if not file.exists():
             return ""
         time.sleep(float(self._options.get("release_s", 0)))
-        file.unlink()
+        file.unlink(missing_ok=True)
         return f"{entry['mib']} MiB given back"
 
     def taken(self, entry: Mapping[str, Any]) -> int:

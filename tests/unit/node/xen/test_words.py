@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from wspilot.errors import UsageError
-from wspilot.node import xennode
+from wspilot.node import root, xennode
 from wspilot.node.vmm import end_all, xenstale, xenwords
 from wspilot.node.vmm.base import EventKind, VmEvent, VmSpec
 from wspilot.node.vmm.xen import Xen
@@ -143,3 +143,14 @@ def test_memory_that_domain_0_lacks_is_left_over_whoever_asks() -> None:
              "domains": [], "takes": []}  # fmt: skip
     look = xennode.judge(found, lambda uid: False, lambda slot: False)
     assert look.left == ("200 MiB of domain 0, which nobody took and it has not",)
+
+
+def test_a_helper_of_another_release_is_left_over_not_the_end_of_kill_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "helper").touch()
+    monkeypatch.setattr(xennode, "is_domain_0", lambda: True)
+    monkeypatch.setattr(root, "HELPER", str(tmp_path / "helper"))
+    monkeypatch.setattr(root, "ask", lambda *_: {"dom0_kb": 1, "takes": [], "domains": []})
+    found = xennode.look(lambda _: True, lambda _: True)
+    assert "another release" in found.left[0]
