@@ -33,7 +33,7 @@ nodes = ["xenhost"]
 cores = 2
 memory = "900MiB"
 grace = "60s"
-via = ["{python}", "{via}", "{ctl}", "carol", "{{command}}"]
+via = ["{python}", "{via}", "{ctl}", "carol", "{{node}}", "{{command}}"]
 [budget]
 launch = "2m"
 propagate = "3m"
@@ -69,6 +69,8 @@ def user(host: XenHost) -> Iterator[TestUser]:
         mkdir -p {host.share.parent}; ln -sfn /share {host.share}""").ok()
         yield one
     finally:
+        kept = f"/var/tmp/wspilot-{one.uid}"  # whole images outlive a lease: they are a cache
+        host.run(f"rm -rf {kept}/*/images; find {kept} -type d -empty -delete")
         host.run("pkill -9 -u carol; userdel -rf carol; rm -f /etc/sudoers.d/carol; "
                  f"cp /share/node.conf /etc/wspilot/; rm {host.share}")  # fmt: skip
         one.remove()
@@ -106,7 +108,8 @@ class Site:
         argv += [f"WSPILOT_HOME={self.home}", str(self.install.wspilot), *words, "--json"]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=limit_s, check=False)
         if done.returncode:
-            print((self.home / "log/daemon.log").read_text()[-3000:], file=sys.stderr)
+            for log in self.home.glob("log/daemon.log"):
+                print(log.read_text()[-3000:], file=sys.stderr)
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         found: dict[str, Any] = json.loads(done.stdout)
         return found

@@ -17,7 +17,7 @@ def judged(host: XenHost, user: str) -> tuple[int, dict[str, Any]]:
     """selftest's exit code, and its verdicts that are not `ok`."""
     done = host.run(f"python3 {ZIPAPP} selftest --json", user)
     checks = json.loads(done.out)["checks"]
-    assert len(checks) > 3
+    assert len(checks) > 3 or done.code  # whom the helper refuses it tells no more
     return done.code, {one["what"]: one for one in checks if one["state"] != "ok"}
 
 

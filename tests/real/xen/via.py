@@ -1,4 +1,4 @@
-"""`via.py CTL USER COMMAND`: a command in domain 0, as ssh would run it there (`[lrm.local] via`).
+"""`via.py CTL USER NODE COMMAND`: a command in domain 0, as ssh runs one (`[lrm.local] via`).
 
 Its standard input reaches the command, its output and exit code come back. Runs as a file.
 """
@@ -42,4 +42,4 @@ def put(ctl: Path, name: str, script: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[4]))
