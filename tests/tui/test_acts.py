@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -235,6 +237,8 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     def run(args: Any) -> int:
         ran.append(args)
         outcome = _OUTCOMES.pop() if _OUTCOMES else 0
+        if callable(outcome):
+            outcome = outcome()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -293,6 +297,38 @@ async def test_a_guest_that_is_not_reached_is_told(
         await pilot.press("o")
         await until_told(pilot, words)
         assert len(reached) == 1
+
+
+async def test_ctrl_c_ends_the_way_to_a_guest_and_not_the_interface(
+    reached: list[Any], tmp_path: Path
+) -> None:
+    """To the loop each signal is a byte for later: ctrl+C must not be one, the others must."""
+    loop, heard = asyncio.get_running_loop(), list[str]()
+    source = Still()
+    source.home = tmp_path
+    shown = WspilotApp(source)
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "osg/ce/1")
+
+        def stuck() -> int:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGINT)
+            return sum(0 for _ in range(1000))  # code in which an interrupt can be raised
+
+        _OUTCOMES.append(stuck)
+        try:
+            for number in (signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, heard.append, number.name)
+            await pilot.press("o")
+            await until_told(pilot, "console: back from osg/ce/1 (exit 130)")
+            await until(pilot, lambda: heard)
+            assert heard == ["SIGHUP"] and shown.is_running
+            os.kill(os.getpid(), signal.SIGINT)  # and from here on it is the loop's again
+            await until(pilot, lambda: heard == ["SIGHUP", "SIGINT"])
+        finally:
+            for number in (signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
 
 
 # -- what can go wrong
