@@ -370,6 +370,22 @@ async def test_every_way_to_fail_ends_with_a_word_and_a_mark(path: str) -> None:
         assert "✖" not in row_of(shown, key)
 
 
+@pytest.mark.parametrize(("verb", "key", "again"), [("pause", "p", True), ("extend", "x", False)])
+async def test_to_ask_again_is_advised_only_where_twice_is_the_same_as_once(
+    verb: str, key: str, again: bool
+) -> None:
+    source = Still()
+    source.faults[verb] = TimedOut(f"the daemon did not answer {verb}")
+    shown = WspilotApp(source)
+    async with shown.run_test(size=(160, 50)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "osg")
+        await order(pilot, key)
+        await answer(pilot, verb, "1h")
+        said = await until_told(pilot, "Whether it was taken is not known: see ")
+        assert ("ask again" in said) is again
+
+
 async def test_one_refusal_stops_no_other_and_is_counted() -> None:
     source = Still()
     bad = source.item("osg/worker/2")["id"]

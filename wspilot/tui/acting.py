@@ -184,7 +184,9 @@ async def _ask(source: Source, order: Order, target: Target) -> str:
     try:
         await source.call(order.verb, **order.params(target))
     except (NoDaemon, TimedOut) as error:
-        return f"{_words(error)}. Whether it was taken is not known: see its state, or ask again"
+        # Asked for again it would be one extension more: every order has a token of its own.
+        again = "what is left of its lease" if order.verb == "extend" else "its state, or ask again"
+        return f"{_words(error)}. Whether it was taken is not known: see {again}"
     except WspilotError as error:
         return _words(error)
     return ""
