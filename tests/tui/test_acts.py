@@ -536,3 +536,22 @@ async def test_abandon_is_offered_where_a_node_is_silent_and_says_what_it_means(
         ours = [as_bytes("destroy", params) for params in source.asked("destroy")]
         cli = cli_requests("wspilot destroy genomes --abandon --yes", monkeypatch)
         assert ours == by_name(source, cli) and b'"abandon": true' in ours[0]
+
+
+async def test_of_many_only_those_with_a_silent_node_are_abandoned() -> None:
+    names = ["osg", "teaching", "climate", "genomes", "night-run"]
+    source = Still()
+    shown = WspilotApp(source)
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await choose(pilot, source, names)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(shown.screen, Confirm))
+        await until(pilot, lambda: shown.screen.query(Input))
+        await until_seen(pilot, "closes the books of genomes alone")
+        shown.screen.query_one(Input).value = "destroy 5"
+        await until(pilot, lambda: not shown.screen.query_one("#abandon", Button).disabled)
+        await pilot.click("#abandon")
+        await until_told(pilot, "destroy: 5 marked: all 5 done")
+        sent = {params["ids"][0]: params["abandon"] for params in source.asked("destroy")}
+        assert sent == {source.item(name)["id"]: name == "genomes" for name in names}
