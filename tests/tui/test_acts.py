@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import io
 import json
+import os
 import re
 import shlex
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -235,6 +237,8 @@ def reached(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     def run(args: Any) -> int:
         ran.append(args)
         outcome = _OUTCOMES.pop() if _OUTCOMES else 0
+        if callable(outcome):
+            outcome = outcome()
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -295,6 +299,38 @@ async def test_a_guest_that_is_not_reached_is_told(
         assert len(reached) == 1
 
 
+async def test_ctrl_c_ends_the_way_to_a_guest_and_not_the_interface(
+    reached: list[Any], tmp_path: Path
+) -> None:
+    """To the loop each signal is a byte for later: ctrl+C must not be one, the others must."""
+    loop, heard = asyncio.get_running_loop(), list[str]()
+    source = Still()
+    source.home = tmp_path
+    shown = WspilotApp(source)
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "osg/ce/1")
+
+        def stuck() -> int:
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGINT)
+            return sum(0 for _ in range(1000))  # code in which an interrupt can be raised
+
+        _OUTCOMES.append(stuck)
+        try:
+            for number in (signal.SIGINT, signal.SIGHUP):
+                loop.add_signal_handler(number, heard.append, number.name)
+            await pilot.press("o")
+            await until_told(pilot, "console: back from osg/ce/1 (exit 130)")
+            await until(pilot, lambda: heard)
+            assert heard == ["SIGHUP"] and shown.is_running
+            os.kill(os.getpid(), signal.SIGINT)  # and from here on it is the loop's again
+            await until(pilot, lambda: heard == ["SIGHUP", "SIGINT"])
+        finally:
+            for number in (signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+
 # -- what can go wrong
 
 PATHS = {
@@ -332,6 +368,22 @@ async def test_every_way_to_fail_ends_with_a_word_and_a_mark(path: str) -> None:
         await order(pilot, "p")
         await until_told(pilot, "pause: VM osg/ce/1: done")
         assert "✖" not in row_of(shown, key)
+
+
+@pytest.mark.parametrize(("verb", "key", "again"), [("pause", "p", True), ("extend", "x", False)])
+async def test_to_ask_again_is_advised_only_where_twice_is_the_same_as_once(
+    verb: str, key: str, again: bool
+) -> None:
+    source = Still()
+    source.faults[verb] = TimedOut(f"the daemon did not answer {verb}")
+    shown = WspilotApp(source)
+    async with shown.run_test(size=(160, 50)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "osg")
+        await order(pilot, key)
+        await answer(pilot, verb, "1h")
+        said = await until_told(pilot, "Whether it was taken is not known: see ")
+        assert ("ask again" in said) is again
 
 
 async def test_one_refusal_stops_no_other_and_is_counted() -> None:
@@ -484,3 +536,22 @@ async def test_abandon_is_offered_where_a_node_is_silent_and_says_what_it_means(
         ours = [as_bytes("destroy", params) for params in source.asked("destroy")]
         cli = cli_requests("wspilot destroy genomes --abandon --yes", monkeypatch)
         assert ours == by_name(source, cli) and b'"abandon": true' in ours[0]
+
+
+async def test_of_many_only_those_with_a_silent_node_are_abandoned() -> None:
+    names = ["osg", "teaching", "climate", "genomes", "night-run"]
+    source = Still()
+    shown = WspilotApp(source)
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await choose(pilot, source, names)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(shown.screen, Confirm))
+        await until(pilot, lambda: shown.screen.query(Input))
+        await until_seen(pilot, "closes the books of genomes alone")
+        shown.screen.query_one(Input).value = "destroy 5"
+        await until(pilot, lambda: not shown.screen.query_one("#abandon", Button).disabled)
+        await pilot.click("#abandon")
+        await until_told(pilot, "destroy: 5 marked: all 5 done")
+        sent = {params["ids"][0]: params["abandon"] for params in source.asked("destroy")}
+        assert sent == {source.item(name)["id"]: name == "genomes" for name in names}

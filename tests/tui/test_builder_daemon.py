@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +118,35 @@ async def test_where_nobody_knows_whether_it_is_deployed_it_is_sent_again_as_the
         await one.press("f5")
         await one.until(lambda: isinstance(one.app.screen, MainScreen))
         assert len(tokens(one)) == 2 and len(set(tokens(one))) == 1
+
+
+async def test_a_builder_that_is_opened_again_sends_the_same_and_after_a_lease_another(
+    tmp_path: Path,
+) -> None:
+    source = Odd(deploy=TimedOut("no answer within 30 s"))
+    async with bench(tmp_path, source=source) as one:
+
+        async def reopened() -> None:
+            await one.until(lambda: isinstance(one.app.screen, MainScreen))
+            await one.pilot.press("n")
+            await one.until(lambda: isinstance(one.app.screen, Build))
+            await one.checked()
+
+        await one.type("w-name", "once")
+        await one.press("f5")
+        await one.until(lambda: "It is not known whether it is deployed" in told(one.app)[-1])
+        await one.press("escape")
+        await reopened()
+        assert one.field("w-name") == "once", "the draft is back"
+        source.answers = {"deploy": {"workspace": {"id": "d0000000"}}}
+        await one.press("f5")
+        await reopened()
+        assert one.field("w-name") == "", "it is leased: the draft is gone"
+        await one.type("w-name", "once")
+        await one.press("f5")
+        await one.until(lambda: isinstance(one.app.screen, MainScreen))
+        lost, again, another = tokens(one)
+        assert lost == again != another
 
 
 async def test_another_ensemble_is_another_request() -> None:

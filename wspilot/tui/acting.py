@@ -75,7 +75,7 @@ VERBS: Mapping[str, Verb] = {
 
 @dataclass(frozen=True)
 class Order:
-    """A verb for its targets, with what else it needs (`by`, `image`, `abandon`)."""
+    """A verb for its targets, with what else it needs (`by`, `image`; `abandon`: whose lines)."""
 
     verb: str
     targets: tuple[Target, ...]
@@ -83,8 +83,10 @@ class Order:
 
     def params(self, target: Target) -> dict[str, Any]:
         """The request for one target, as the command line makes it."""
-        more = {"abandon": False} if self.verb == "destroy" else {}
-        return act(self.verb, [target.id], **{**more, **self.extra})
+        more = dict(self.extra)
+        if self.verb == "destroy":  # nobody gives up on the proof of what can be proved
+            more["abandon"] = target.key in more.get("abandon", ())
+        return act(self.verb, [target.id], **more)
 
     def command(self) -> str:
         """The same on the command line."""
@@ -96,7 +98,7 @@ class Order:
         if self.verb == "save":
             words.append(self.extra.get("image", "IMAGE"))
         if self.verb == "destroy":
-            words += ["--abandon", "--yes"] if self.extra.get("abandon") else ["--yes"]
+            words.append("--yes")
         return shlex.join(words)
 
 
@@ -184,7 +186,9 @@ async def _ask(source: Source, order: Order, target: Target) -> str:
     try:
         await source.call(order.verb, **order.params(target))
     except (NoDaemon, TimedOut) as error:
-        return f"{_words(error)}. Whether it was taken is not known: see its state, or ask again"
+        # Asked for again it would be one extension more: every order has a token of its own.
+        again = "what is left of its lease" if order.verb == "extend" else "its state, or ask again"
+        return f"{_words(error)}. Whether it was taken is not known: see {again}"
     except WspilotError as error:
         return _words(error)
     return ""

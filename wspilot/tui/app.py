@@ -73,6 +73,9 @@ class WspilotApp(App[None]):
         self.outline = Tree(self.model, self.rows)
         self.connected, self.heard, self.error = False, 0.0, ""
         self.crash = ""  # what is told when all is over
+        # Of ensembles that were sent and are not known to be leased: the same again, whichever
+        # builder sends it, is the same lease.
+        self.tokens: dict[str, str] = {}
         self._watch: Watch | None = None
         self._following = Following(source, self._take, self._lose)
         self._warnings = list(warnings or ())

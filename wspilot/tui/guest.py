@@ -7,7 +7,11 @@ daemon says meanwhile is taken in afterwards.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from textual.app import SuspendNotSupported
@@ -43,6 +47,38 @@ def reach(app: WspilotApp, verb: str, target: Target) -> None:
 
 def _run(args: argparse.Namespace) -> tuple[int, str]:
     """(exit code, what went wrong)."""
+    try:
+        with _interruptible():
+            return _visit(args)
+    except KeyboardInterrupt:
+        return 130, ""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl+C ends what runs here, at once, and nothing else.
+
+    To the event loop it is a byte in a pipe: nothing would be ended until we are back, and then
+    the interface. What other signals say there is handed on at the end.
+    """
+    heard, said = os.pipe()
+    os.set_blocking(heard, False)
+    os.set_blocking(said, False)
+    loop, before = signal.set_wakeup_fd(said), signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.set_wakeup_fd(loop)
+        os.close(said)
+        others = bytes(one for one in os.read(heard, 4096) if one != signal.SIGINT)
+        os.close(heard)
+        if others and loop != -1:
+            os.write(loop, others)
+
+
+def _visit(args: argparse.Namespace) -> tuple[int, str]:
     from wspilot.cli.verbs import run
 
     try:
@@ -51,8 +87,6 @@ def _run(args: argparse.Namespace) -> tuple[int, str]:
         return 1, clean(f"{error.message}. {error.hint}" if error.hint else error.message, 400)
     except Exception as error:  # whatever it was: the screen comes back and says it
         return 1, clean(f"{type(error).__name__}: {error}", 400)
-    except KeyboardInterrupt:
-        return 130, ""
     if code and args.verb == "ssh":  # what ssh said would be gone with the next frame
         print(f"ssh has ended with {code}; press Enter to go back", file=sys.stderr, flush=True)
         sys.stdin.readline()

@@ -19,6 +19,7 @@ class Loss:
     lines: tuple[str, ...]
     typed: str = ""  # this must be typed; empty: a button is enough
     abandon: str = ""  # what giving up on proof would mean; empty: there is no need to
+    silent: frozenset[str] = frozenset()  # lines of the targets for which it would be given up
 
 
 def loss_of(model: LiveModel, targets: tuple[Target, ...], now: float) -> Loss:
@@ -37,25 +38,35 @@ def loss_of(model: LiveModel, targets: tuple[Target, ...], now: float) -> Loss:
             state = f"of its lease {left} are left" if left else f"it is {ws['state']}"
             lines.append(f"{ws['name']}: {state}")
     lines = list(dict.fromkeys(lines))
-    abandon = _abandon(model, targets)
+    silent = _silent(model, targets)
+    abandon = _abandon(silent, len(targets)) if silent else ""
+    keys = frozenset(one.key for one in silent)
     if len(targets) == 1:
         target = targets[0]
         typed = target.name if spaces or len(vms) > BUTTON_IS_ENOUGH else ""
-        return Loss(f"Destroy the {target.title}", tuple(lines), typed, abandon)
+        return Loss(f"Destroy the {target.title}", tuple(lines), typed, abandon, keys)
     what = f"{plural(len(targets), 'marked line')}"
     typed = f"destroy {len(targets)}" if spaces or len(vms) > BUTTON_IS_ENOUGH else ""
-    return Loss(f"Destroy {what}", tuple(lines), typed, abandon)
+    return Loss(f"Destroy {what}", tuple(lines), typed, abandon, keys)
 
 
-def _abandon(model: LiveModel, targets: tuple[Target, ...]) -> str:
-    """Only of whole workspaces, and only where a node is silent."""
-    spaces = [model.workspace_of(one.key) for one in targets if one.kind == "workspace"]
+def _silent(model: LiveModel, targets: tuple[Target, ...]) -> dict[Target, list[str]]:
+    """Who has nodes that are silent, and which. Only whole workspaces can be abandoned."""
+    spaces = {one: model.workspace_of(one.key) for one in targets if one.kind == "workspace"}
     if len(spaces) != len(targets):
-        return ""
-    silent = [node for ws in spaces if ws for node in model.silent_nodes(ws)]
-    if not silent:
-        return ""
-    names = ", ".join(silent[:4]) + (", ..." if len(silent) > 4 else "")
-    return (f"{names}: nobody has heard from there, so the end may never be proved. Abandon closes "
-            "the books without proof: such nodes stay dirty, their addresses are withheld, and "
-            "VMs there may go on until the job ends.")  # fmt: skip
+        return {}
+    nodes = {one: model.silent_nodes(ws) for one, ws in spaces.items() if ws}
+    return {one: found for one, found in nodes.items() if found}
+
+
+def _abandon(silent: dict[Target, list[str]], of: int) -> str:
+    """What it means, and for whom where it is not for all."""
+    nodes = list(dict.fromkeys(node for found in silent.values() for node in found))
+    whose = "" if len(silent) == of else f" of {_some([one.name for one in silent])} alone"
+    return (f"{_some(nodes)}: nobody has heard from there, so the end may never be proved. Abandon "
+            f"closes the books{whose} without proof: such nodes stay dirty, their addresses are "
+            "withheld, and VMs there may go on until the job ends.")  # fmt: skip
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -8,7 +8,6 @@ is sent is what was checked. The draft survives a crash.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +20,7 @@ from textual.screen import Screen
 from textual.widgets import Footer, Static, TextArea
 from textual.worker import Worker, WorkerState
 
+from wspilot.asks import token
 from wspilot.errors import WspilotError
 from wspilot.text import clean
 from wspilot.tui import look
@@ -97,7 +97,7 @@ class Build(Screen[str]):
         self._typing = "", "", ""  # a field, the text before it was typed in, and after
         self._good: draft.Doc | None = None  # what was checked and may be deployed
         self._checking, self._connected = True, app.connected
-        self._sending, self._tokens = False, uuid.uuid4()
+        self._sending = False
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="top"):
@@ -402,15 +402,16 @@ class Build(Screen[str]):
 
     async def _send(self, doc: draft.Doc, text: str) -> None:
         self._title("is being deployed", "secondary")
-        token = uuid.uuid5(self._tokens, dumps(doc)).hex  # the same again is the same lease
+        key, tokens = dumps(doc), self._wspilot.tokens
         try:
-            made = await asking.deploy(self._source, doc, token)
+            made = await asking.deploy(self._source, doc, tokens.setdefault(key, token()))
         except WspilotError as error:
             self._sending = False
             self._wspilot.tell(_not_deployed(error), "error")
             if self.is_attached:
                 self._check()
         else:
+            tokens.pop(key, None)
             await asyncio.to_thread(self._forget, text)
             self._landed(made)
 

@@ -128,7 +128,7 @@ class Handling(Browsing):
 
             loss = loss_of(self.model, targets, self._clock())
             meant = await self.app.push_screen_wait(Confirm(loss))
-            return {"abandon": meant == "abandon"} if meant else None
+            return {"abandon": loss.silent if meant == "abandon" else ()} if meant else None
         if verb == "extend":
             from wspilot.tui.screens.ask import Ask
 
