@@ -153,8 +153,7 @@ async def test_what_it_costs_and_when_it_may_start_is_said() -> None:
     async with bench() as one:
         await one.write(OSG.replace('"osg"', '"osg-2"'))
         cost, hours, when, walltime = one.verdict.split("\n")
-        assert cost == ("4 VMs on 4 whole nodes in 1 slot; memory 9GiB in all, up to 2304MiB a "
-                        "node")  # fmt: skip
+        assert cost == ("4 VMs on 4 whole nodes in 1 slot; memory 9GiB in all, up to 2.2GiB a node")
         assert hours == "8.4 node hours: lease 2h, asked of the batch system 2h6m"
         assert when.startswith("The batch system decides when it starts; the last 7 slots waited")
         assert walltime.startswith("walltime = lease 2h + launch 1m + ")
