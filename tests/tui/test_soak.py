@@ -61,7 +61,7 @@ KEYS: tuple[tuple[bytes, Effect], ...] = (
     (b"2", says(rb"WORKSPACE")),
     (b"3", says(rb"TAKEN")),
     (b"4", says(rb"KIND")),
-    (b"5", says(rb"LEFT")),
+    (b"5", says(rb"\bnow\b")),
     (b"6", says(rb"OUTCOME")),
     (b"1", says(rb"NODE")),
     (b"?", says(rb"\bKeys\b")),
