@@ -56,6 +56,15 @@ _BIN = Path(sys.executable).parent
 SLURM = "slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge slurm-wlm-torque"
 
 STAGES = (
+    # The longest of those that share the machine come first.
+    Stage("looks", budget=480, files=("tests/tui/test_snapshots.py",), alone=False),
+    Stage(
+        "tui",
+        budget=900,
+        files=("tests/tui/*", "tests/unit/tui/*", "tests/*/test_tui*.py"),
+        needs=(Need("tmux", "tmux"), Need("chromium", "chromium")),
+        alone=False,  # for the most part it waits for screens to come to rest
+    ),
     Stage(
         "debian",
         budget=300,
@@ -74,14 +83,6 @@ STAGES = (
             (str(_BIN / "mypy"), "--strict"),
         ),
         alone=False,
-    ),
-    Stage("looks", budget=480, files=("tests/tui/test_snapshots.py",), alone=False),
-    Stage(
-        "tui",
-        budget=720,
-        files=("tests/tui/*", "tests/unit/tui/*", "tests/*/test_tui*.py"),
-        needs=(Need("tmux", "tmux"), Need("chromium", "chromium")),
-        alone=False,  # for the most part it waits for screens to come to rest
     ),
     Stage("unit", budget=420, files=("tests/unit/*", "tests/bench/test_*.py"), alone=False),
     Stage("sim", budget=480, files=("tests/sim/*",), alone=False),
