@@ -95,7 +95,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a way out of it": ({"journal": "/var/tmp/wspilot-65534/../x"}, "not below"),
     "rules in a range": ({"deny": ["10.0.0.0/8; accept"]}, "the NIC's addresses"),
     "no list": ({"deny": "all"}, "not a list"),
-    "too many": ({"deny": ["10.0.0.0/8"] * 65}, "at most 64"),
+    "too many": ({"deny": ["10.0.0.0/8"] * 1025}, "at most 1024"),
     "a truth for a number": ({"number": True}, "`number` is"),
     "a huge number": ({"number": 10**30}, "`number` is"),
     "an option for dnsmasq": ({"gateway": "10.77.0.1,option:x"}, "the NIC's addresses"),

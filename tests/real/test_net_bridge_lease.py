@@ -33,8 +33,10 @@ for h in $(cat /etc/wspilot/nodefile); do
   n=0
   until ping -c 1 -W 1 $h >/dev/null; do n=$((n+1)); [ $n -gt 40 ] && exit 1; sleep 1; done
 done
-ping -c 1 -W 5 192.168.77.1 >/dev/null || {{ echo "the node is not reached"; exit 1; }}
-ping -c 1 -W 1 192.168.77.9 >/dev/null && echo "reached what is denied" && exit 1
+ping -c 1 -W 5 10.77.0.254 >/dev/null || {{ echo "the gateway is not reached"; exit 1; }}
+for h in 192.168.77.1 192.168.77.9; do  # the headnode, and what node.conf denies
+  ping -c 1 -W 1 $h >/dev/null && echo "reached $h, which is denied" && exit 1
+done
 echo "$(hostname) met all"
 '''
 """

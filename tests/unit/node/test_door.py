@@ -16,11 +16,12 @@ NIC = {"network": "private", "mac": "02:57:0a:4d:00:02", "ip": "10.77.0.2", "pre
 
 
 class Monitor:
-    """QEMU's side: one forwarding rule, to a real listener."""
+    """QEMU's side: one forwarding rule, to a real listener, of which slirp takes what comes only
+    at the `slow`th look after it was connected to."""
 
-    def __init__(self, port: int, fails: str = "") -> None:
+    def __init__(self, port: int, fails: str = "", slow: int = 0) -> None:
         self.asked: list[str] = []
-        self._port, self._fails = port, fails
+        self._port, self._fails, self._slow, self._looks = port, fails, slow, 0
 
     async def do(self, command: str, data: Mapping[str, Any]) -> Any:
         line = str(data.get("command-line", data.get("id")))
@@ -29,8 +30,14 @@ class Monitor:
         await asyncio.sleep(0)
         if self._fails and self.asked[-1].startswith(self._fails):
             raise WspilotError("QEMU says no")
+        if words[0] == "hostfwd_add":
+            self._looks = 0
         if words[0] == "info":
-            return f"Hub 0\r\n  TCP[HOST_FORWARD]  17 127.0.0.1 {self._port}  10.77.0.2 22 0 0\r\n"
+            self._looks += 1
+            said = f"Hub 0\r\n  TCP[HOST_FORWARD]  17 127.0.0.1 {self._port}  10.77.0.2 22 0 0\r\n"
+            if self._looks > 1 + self._slow:
+                said += f"  TCP[SYN_SENT]  18 127.0.0.1 {self._port}  10.77.0.2 22 0 0\r\n"
+            return said
         return ""
 
 
@@ -46,16 +53,34 @@ async def test_it_is_plugged_in_with_the_first_connection_and_pulled_out_after_t
     qemu = Monitor(server.getsockname()[1])
     door = Door(qemu.do, ({"mac": "x"}, NIC))
     (one, leave_one), (two, leave_two) = await asyncio.gather(door.dial(22), door.dial(22))
-    forward = ["hostfwd_add door1", "info usernet", "hostfwd_remove door1"]
+    forward = ["hostfwd_add door1", "info usernet", "info usernet", "hostfwd_remove door1"]
     assert qemu.asked == ["netdev_add door1", "netdev_add side1", *forward, *forward]
     await leave_one()
-    assert len(qemu.asked) == 8
-    await leave_two()
-    assert qemu.asked[8:] == ["netdev_del side1", "netdev_del door1"]
-    await leave_two()  # once more changes nothing
     assert len(qemu.asked) == 10
+    await leave_two()
+    assert qemu.asked[10:] == ["netdev_del side1", "netdev_del door1"]
+    await leave_two()  # once more changes nothing
+    assert len(qemu.asked) == 12
     one.close()
     two.close()
+
+
+async def test_the_rule_stays_until_slirp_has_the_connection(server: socket.socket) -> None:
+    qemu = Monitor(server.getsockname()[1], slow=3)
+    link, leave = await Door(qemu.do, (NIC,)).dial(22)
+    assert qemu.asked[2:] == ["hostfwd_add door0", *["info usernet"] * 5, "hostfwd_remove door0"]
+    await leave()
+    link.close()
+
+
+async def test_what_the_guest_has_refused_is_not_waited_for(server: socket.socket) -> None:
+    qemu = Monitor(server.getsockname()[1], slow=10**9)
+    dialling = asyncio.ensure_future(Door(qemu.do, (NIC,)).dial(22))
+    refused, _ = await asyncio.to_thread(server.accept)
+    refused.close()
+    link, leave = await dialling
+    await leave()
+    link.close()
 
 
 @pytest.mark.parametrize("fails", ["netdev_add side", "hostfwd_add", "info"])

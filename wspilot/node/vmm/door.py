@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 from wspilot.errors import WspilotError
 
-CONNECT_S = 5.0
+CONNECT_S, TAKEN_S = 5.0, 0.002
 HUB = "hub"
 _BOUND = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s")
 
@@ -115,10 +115,26 @@ class Door:
         if match is None:
             raise WspilotError(f"QEMU opened no way to port {port} of it: {said[:200]}")
         try:
-            return await _connect("127.0.0.1", int(match[1]))
+            link = await _connect("127.0.0.1", int(match[1]))
+            await self._taken(link, match[1])
+            return link
         finally:
             rule = f"hostfwd_remove door{number} tcp:127.0.0.1:{match[1]}"
             await asyncio.shield(self._monitor(rule))
+
+    async def _taken(self, link: socket.socket, bound: str) -> None:
+        """Until slirp has the connection: the kernel had it first, and with the rule what slirp has
+        not accepted yet is hung up on, as if nothing answered in the guest."""
+        taken = re.compile(rf"TCP\[(?!HOST_FORWARD)\w+\]\s+\d+\s+127\.0\.0\.1\s+{bound}\s")
+        end = asyncio.get_running_loop().time() + CONNECT_S
+        try:
+            while not taken.search(await self._monitor("info usernet")) and not _has_ended(link):
+                if asyncio.get_running_loop().time() > end:
+                    raise WspilotError(f"QEMU has not taken the connection in {CONNECT_S:g} s")
+                await asyncio.sleep(TAKEN_S)
+        except BaseException:
+            link.close()
+            raise
 
     async def _monitor(self, line: str) -> str:
         return str(await self._do("human-monitor-command", {"command-line": line}))
@@ -138,6 +154,16 @@ async def _connect(host: str, port: int) -> socket.socket:
         link.close()
         raise
     return link
+
+
+def _has_ended(link: socket.socket) -> bool:
+    """Has the guest refused it already?"""
+    try:
+        return not link.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 async def _nothing() -> None:
