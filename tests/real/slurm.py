@@ -254,6 +254,16 @@ class SlurmCluster:
         process.kill()
         child.wait(5)
 
+    def wait_until_saved(self, number: int) -> None:
+        """Until slurmctld's saved state holds the running job: it writes up to 5 s late, and one
+        that is killed before comes back with the job pending and has its nodes kill it
+        ("Registered PENDING JobId", "Aborting"). Raises SlurmError."""
+        mark = f"saved-{time.monotonic_ns()}"
+        self.run(["scontrol", "update", f"JobId={number}", f"Comment={mark}"], as_user=False)
+        saved = self.root / "state" / "job_state"
+        if not wait_until(lambda: saved.exists() and mark.encode() in saved.read_bytes(), 20):
+            raise SlurmError(f"job {number} is not in {saved} after 20 s")
+
     def start_controller(self) -> None:
         """Start slurmctld: at first, or after `kill_daemon`."""
         self._start_daemon("slurmctld", "slurmctld", "-D", "-f", str(self.conf))

@@ -215,6 +215,7 @@ def test_kill_9_of_the_daemon_and_of_slurmctld_and_of_a_slurmd(site: Leasing) ->
     before = sorted(guest.pid for guest in lease.guests())
     site.end_daemon(signal.SIGKILL)
     site.start()
+    site.cluster.wait_until_saved(lease.job)
     site.cluster.kill_daemon("slurmctld")
     site.cluster.start_controller()
     site.cluster.kill_daemon(f"slurmd {lease.nodes[0]}")
