@@ -71,10 +71,7 @@ def leasing(site: Site, place: Path) -> Iterator[Lab]:
     lrm = "\n".join(f"{key} = {json.dumps(value)}" for key, value in words.items())
     one = Lab(place, guest, prefix=site.argv(), way=PRIVATE, public=PUBLIC, lrm=lrm)
     try:
-        assert guest.disk is not None
-        files = ("--kernel", str(guest.disk["kernel"]), "--initrd", str(guest.disk["initrd"]))
-        more = ("--context", "patch", "--append", str(guest.disk["append"]))
-        one.cli("images", "add", "patched", str(guest.disk["disk"]), *files, *more)
+        one.add_patched(guest)
         yield one
     finally:
         one.close()

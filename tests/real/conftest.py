@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.real.slurm import Settings, SlurmCluster
 from tests.real.user_install import UserInstall, make_user_install
+from wspilot.nodecode import build
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +33,11 @@ def user_install() -> Iterator[UserInstall]:
     install = make_user_install()
     yield install
     install.remove()
+
+
+@pytest.fixture(scope="module")
+def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The node side as one file, for the tests of one module."""
+    path = tmp_path_factory.mktemp("node") / "wspilot-node.pyz"
+    build(path)
+    return path

@@ -94,6 +94,13 @@ class Lab:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def add_patched(self, guest: GuestImage) -> None:
+        """The guest built with a disk, as image `patched`: the context is written onto it."""
+        assert guest.disk is not None
+        files = ("--kernel", str(guest.disk["kernel"]), "--initrd", str(guest.disk["initrd"]))
+        more = ("--context", "patch", "--append", str(guest.disk["append"]))
+        self.cli("images", "add", "patched", str(guest.disk["disk"]), *files, *more)
+
     def show(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.cli("show", name)["workspace"]
         return found

@@ -38,10 +38,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     guest = build_guest(default_cache() / "guest", default_cache() / "deb", disk=True)
     one = Lab(tmp_path, guest)
     try:
-        assert guest.disk is not None
-        files = ("--kernel", str(guest.disk["kernel"]), "--initrd", str(guest.disk["initrd"]))
-        more = ("--context", "patch", "--append", str(guest.disk["append"]))
-        one.cli("images", "add", "patched", str(guest.disk["disk"]), *files, *more)
+        one.add_patched(guest)
         yield one
     finally:
         one.close()

@@ -17,18 +17,10 @@ from tests.unit.node.imageyard import Web, disk, image
 from wspilot.guest import GuestImage, build_guest, default_cache
 from wspilot.imagefiles import File, digest
 from wspilot.messages import Kind, Verb
-from wspilot.nodecode import build
 
 HANG_S = 30.0
 pytestmark = pytest.mark.real
 Make = Callable[..., Slot]
-
-
-@pytest.fixture(scope="module")
-def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("node") / "wspilot-node.pyz"
-    build(path)
-    return path
 
 
 @pytest.fixture(scope="module")

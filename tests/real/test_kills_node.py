@@ -31,13 +31,6 @@ Make = Callable[..., Slot]
 
 
 @pytest.fixture(scope="module")
-def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("node") / "wspilot-node.pyz"
-    build(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def image() -> dict[str, Any]:
     try:
         Qemu().check()

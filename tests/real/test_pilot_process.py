@@ -24,13 +24,6 @@ pytestmark = pytest.mark.real
 Make = Callable[..., Slot]
 
 
-@pytest.fixture(scope="module")
-def zipapp(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("node") / "wspilot-node.pyz"
-    build(path)
-    return path
-
-
 @pytest.fixture
 def make(tmp_path: Path, zipapp: Path) -> Iterator[Make]:
     slots: list[Slot] = []
