@@ -29,14 +29,15 @@ Doc = dict[str, Any]
 EACH = 100  # VMs of a workspace
 STARTS_S = 60.0
 TICK_S = 0.02
+QUIET_S = 3600.0  # what is quiet has been so for a while
 PHASES = ("propagating", "starting", "booting", "running")
 
 
 class Crowd:
     """What the socket gives access to, and how often it was asked for."""
 
-    def __init__(self, vms: int) -> None:
-        at = time.time() - 3600  # what is quiet has been so for a while
+    def __init__(self, vms: int, age_s: float) -> None:
+        at = time.time() - age_s
         self.items: dict[str, Doc] = {"status/daemon": canned.status(at, at)}
         self.vms: list[Doc] = []
         for first in range(0, vms, EACH):
@@ -94,8 +95,8 @@ class Crowd:
             callback(self.sent, [dict(vm), event], [])
 
 
-async def _serve(home: Path, vms: int, per_second: float) -> None:
-    crowd, path = Crowd(vms), home / "s.sock"
+async def _serve(home: Path, vms: int, per_second: float, age_s: float) -> None:
+    crowd, path = Crowd(vms, age_s), home / "s.sock"
     server = ControlServer(path, crowd)
     await server.start()
     record_for(home, path)
@@ -103,10 +104,16 @@ async def _serve(home: Path, vms: int, per_second: float) -> None:
 
 
 @contextmanager
-def crowd(home: Path, vms: int, per_second: float = 0) -> Iterator[Callable[[], Doc]]:
-    """Serve it at `home`; gives the counts whenever they are asked for. Ended afterwards."""
+def crowd(
+    home: Path, vms: int, per_second: float = 0, age_s: float = QUIET_S
+) -> Iterator[Callable[[], Doc]]:
+    """Serve it at `home`; gives the counts whenever they are asked for. Ended afterwards.
+
+    `age_s`: for so long all has been as it is.
+    """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    argv = [sys.executable, "-m", "tests.bench.crowd", str(home), str(vms), str(per_second)]
+    given = map(str, (home, vms, per_second, age_s))
+    argv = [sys.executable, "-m", "tests.bench.crowd", *given]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
 
     def counts() -> Doc:
@@ -128,4 +135,4 @@ def crowd(home: Path, vms: int, per_second: float = 0) -> Iterator[Callable[[], 
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(_serve(Path(sys.argv[1]), int(sys.argv[2]), *map(float, sys.argv[3:5])))

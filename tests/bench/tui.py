@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench.crowd import crowd
+from tests.bench.crowd import QUIET_S, crowd
 from tests.bench.measure import machine
 from tests.bench.ptys import Pty, painted
 
@@ -25,6 +25,14 @@ BARE = "from textual.app import App\nApp().run()"
 SKELETON = b"NAME"  # the head of the table: there before any data
 TASTE = 'theme = "day"\nbell = false\n[keys]\n"app.destroy" = "D"\n'
 KEPT = '{"sort.slots": "-age", "hidden.nodes": ["kvm"], "strip": true}'
+
+# (VMs, events a second, what is said of it, how old they are)
+CROWDS = (
+    (100, 0, " (budget 1 %)", QUIET_S),
+    (100, 0, ", younger than a minute (budget 1 %)", 0.0),  # their ages tick each second
+    (2_000, 200, "", QUIET_S),
+    (10_000, 200, "", QUIET_S),
+)
 
 
 class Bench:
@@ -84,9 +92,11 @@ class Bench:
                     took.append(drawn - counts()["asked_at"])
         return took
 
-    def standing(self, vms: int, per_second: float, seconds: float) -> tuple[float, float]:
+    def standing(
+        self, vms: int, per_second: float, seconds: float, age_s: float = QUIET_S
+    ) -> tuple[float, float]:
         """(share of a core, bytes a second to the terminal)."""
-        with crowd(self.home, vms, per_second), self.tui() as shown:
+        with crowd(self.home, vms, per_second, age_s), self.tui() as shown:
             shown.when(painted(b"vm/3"))
             time.sleep(3)
             cpu, bytes, begun = shown.cpu(), shown.total, time.monotonic()
@@ -149,8 +159,8 @@ def rows(bench: Bench, quick: bool) -> Iterator[tuple[str, str]]:
         spread(bench.loads(10_000, 2 if quick else 5)),
     )
     seconds = 5.0 if quick else 20.0
-    for vms, rate, budget in ((100, 0, " (budget 1 %)"), (2_000, 200, ""), (10_000, 200, "")):
-        share, bytes = bench.standing(vms, rate, seconds)
+    for vms, rate, budget, age_s in CROWDS:
+        share, bytes = bench.standing(vms, rate, seconds, age_s)
         yield (
             f"{vms} VMs, {rate} events/s{budget}",
             (f"{share * 100:.1f} % of a core, {bytes / 1e3:.1f} kB/s to the terminal"),

@@ -11,7 +11,7 @@ from wspilot.tui import canned, lines
 from wspilot.tui.live import MAX_EVENTS, LiveModel
 from wspilot.tui.rows import Row, Rows
 from wspilot.tui.tree import Arrangement, Tree
-from wspilot.tui.words import brief, left_of, seconds_of, told, worst
+from wspilot.tui.words import age, brief, left_of, seconds_of, told, worst
 
 NOW = 1_800_000_000.0
 Doc = dict[str, Any]
@@ -148,6 +148,10 @@ def test_times() -> None:
     assert left_of({**ws, "wanted": "ended"}, NOW) == ("", "")
     assert seconds_of("rubbish") == 0.0 == seconds_of("")
     assert [brief(one) for one in (-5, 59, 599, 601, 7300)] == ["0s", "59s", "9m59s", "10m", "2h1m"]
+    ages = [age(one) for one in (-5, 4, 5, 59, 60, 129, 599, 601, 7300)]
+    assert ages == ["<5s", "<5s", "5s", "55s", "1m", "2m", "9m50s", "10m", "2h1m"]
+    counted = [left_of(ws, NOW + one)[0] for one in (6609, 6610, 7081, 7082)]
+    assert counted == ["9m50s", "9m50s", "1m59s", "1m58s"]  # the end is told to the second
 
 
 def test_the_worst_state_stands_for_a_group() -> None:
@@ -163,7 +167,7 @@ def test_an_event_of_a_slot_names_it() -> None:
 
 def test_the_last_line_says_what_is_not_well() -> None:
     status = canned.status(NOW, NOW - 60)
-    assert str(lines.daemon(model(status), NOW + 4, str)) == "torque 4s ago"
+    assert str(lines.daemon(model(status), NOW + 4, str)) == "torque <5s ago"
     status["poll"] = {"ok": False, "at": None, "text": "qstat: timed out"}
     status["spool"] = {"backlog": 7, "bad": 2, "text": "full"}
     said = str(lines.daemon(model(status), NOW, str))

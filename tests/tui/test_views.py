@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tui.eyes import Still, at, ready, until, until_gone, until_seen, until_told
-from tests.tui.stage import HOSTILE, app, harmless, lines, painted, told
+from tests.tui.stage import HOSTILE, app, harmless, key_of, lines, painted, told
 from tests.tui.test_hostile import WIDE, poison
 from wspilot.client import Update
 from wspilot.messages import rfc3339
@@ -19,11 +19,12 @@ from wspilot.tui import lines as says
 from wspilot.tui.app import WspilotApp
 from wspilot.tui.habits import Memory
 from wspilot.tui.live import LiveModel
+from wspilot.tui.screens.base import Base
 from wspilot.tui.screens.choose import Choose
 from wspilot.tui.screens.columns import Columns
 from wspilot.tui.views import VIEWS
 from wspilot.tui.widgets import treetable
-from wspilot.tui.widgets.detail import PAGES
+from wspilot.tui.widgets.detail import PAGES, Detail
 from wspilot.tui.words import seconds_of
 
 
@@ -266,6 +267,66 @@ async def test_pause_holds_the_screen_and_says_so() -> None:
         await until_seen(pilot, "news")
 
 
+# -- what is not drawn
+
+
+def count(monkeypatch: pytest.MonkeyPatch, owner: type[Any], name: str) -> list[Any]:
+    """The first arguments of every call from now on."""
+    calls: list[Any] = []
+    real = getattr(owner, name)
+
+    def counted(self: Any, *args: Any, **more: Any) -> Any:
+        calls.append(args)
+        return real(self, *args, **more)
+
+    monkeypatch.setattr(owner, name, counted)
+    return calls
+
+
+async def test_lines_of_young_vms_are_painted_again_in_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown, source = app()
+    for item in source._items.values():
+        item["since"] = rfc3339(source.now - 20)
+    async with shown.run_test(size=(160, 40)) as pilot:
+        await ready(pilot)
+        await until_seen(pilot, " 20s ")
+        await pilot.pause(0.2)
+        assert sum(" 20s" in one for one in lines(shown)) > 10
+        seen = count(monkeypatch, treetable.TreeTable, "_line")
+        for _ in range(4):
+            source.now += 1
+            shown.main._each_second()
+            await pilot.pause(0.1)
+        assert len(seen) < 4  # 23 s are shown as 20 s; what ends soon counts seconds
+        source.now += 1
+        shown.main._each_second()
+        await until(pilot, lambda: len(seen) > 10)
+        await until_seen(pilot, " 25s ")
+
+
+async def test_the_details_are_drawn_for_their_own_news_and_not_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Base, "_each_second", lambda _: None)  # that draws them, too
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "mpi-2026/rank/1")
+        await until(pilot, lambda: "mpi-2026/rank/1" in str(shown.main.detail._text))
+        drawn = count(monkeypatch, Detail, "show")
+        flushed = count(monkeypatch, treetable.TreeTable, "show")
+        other = {**source._items[key_of(source, "mpi-2026/rank/2")], "cause": "other news"}
+        source.inbox.put_nowait(Update(2, False, (other,)))
+        await until(pilot, lambda: flushed)
+        assert not drawn
+        mine = {**source._items[key_of(source, "mpi-2026/rank/1")], "cause": "my news"}
+        source.inbox.put_nowait(Update(3, False, (mine,)))
+        await until(pilot, lambda: drawn)
+        await until_seen(pilot, "my news")
+
+
 # -- the first and the last lines
 
 
@@ -299,7 +360,7 @@ def test_the_last_line_is_amber_when_old_and_red_when_failing() -> None:
     poll = {"ok": True, "at": rfc3339(now), "text": ""}
     spool = {"at": rfc3339(now - 7), "backlog": 0, "bad": 0, "text": ""}
     text, colours = styles(model(poll=poll, spool=spool), now, True)
-    assert "torque asked 0s ago" in text and "spool read 7s ago" in text and not colours
+    assert "torque asked <5s ago" in text and "spool read 5s ago" in text and not colours
     text, colours = styles(model(poll={**poll, "at": rfc3339(now - 900)}, spool=spool), now)
     assert "15m ago, long ago" in text and colours == {"yellow"}
     text, colours = styles(model(poll={**poll, "ok": False, "text": "qstat: 1"}, spool=spool), now)

@@ -136,9 +136,6 @@ class WspilotApp(App[None]):
 
     def _begin(self) -> None:
         """The first frame is out."""
-        if not gc.isenabled():  # what is there now stays for ever: it need not be looked at again
-            gc.freeze()
-            gc.enable()
         self._follow()
 
     @work(exclusive=True, exit_on_error=False, group="follow")
@@ -148,16 +145,25 @@ class WspilotApp(App[None]):
     def _take(self, update: Update) -> None:
         self.model.apply(update)
         self.heard = self.clock()
+        self._collect()
         first, self.connected = not self.connected, True
         self.main.heard(first)
         if first:
             self._look()
 
     def _lose(self, error: WspilotError) -> None:
+        self._collect()
         said = clean(f"{error.message}: {error.hint}." if error.hint else error.message, 300)
         self.error = said[:1].upper() + said[1:]
         self.connected = False
         self.main.lost()
+
+    @staticmethod
+    def _collect() -> None:
+        """From now on. What is there stays: going through all of it again would hold up keys."""
+        if not gc.isenabled():  # the command line has turned it off
+            gc.freeze()
+            gc.enable()
 
     def retry(self) -> None:
         """Connect now."""

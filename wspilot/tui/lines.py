@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable
 
 from rich.text import Text
 
-from wspilot.text import format_duration
 from wspilot.tui import look
 from wspilot.tui.live import LiveModel
 from wspilot.tui.tree import Arrangement
 from wspilot.tui.views import VIEWS
-from wspilot.tui.words import brief, plural, seconds_of
+from wspilot.tui.words import age, plural, seconds_of
 
 Colour = Callable[[str], str]
 NARROW = 110
@@ -112,7 +111,7 @@ def daemon(model: LiveModel, now: float, colour: Colour, wide: bool = False) -> 
     poll, spool, amber, red = status["poll"], status["spool"], colour("warning"), colour("error")
     failing, stale = poll.get("ok") is False, model.overdue(now, STALE_S)
     if wide and status["pid"]:
-        up = brief(now - seconds_of(status["since"])) if status["since"] else "?"
+        up = age(now - seconds_of(status["since"])) if status["since"] else "?"
         text.append(f"daemon {status['pid']}, up {up}   ")
     said = f"{status['lrm']}{' asked' if wide else ''} {_ago(poll.get('at'), now)}"
     text.append(f"{said}, long ago" if stale else said, red if failing else amber if stale else "")
@@ -132,4 +131,4 @@ def daemon(model: LiveModel, now: float, colour: Colour, wide: bool = False) -> 
 
 
 def _ago(at: str | None, now: float) -> str:
-    return f"{format_duration(max(0.0, now - seconds_of(at)))} ago" if at else "not yet"
+    return f"{age(now - seconds_of(at))} ago" if at else "not yet"

@@ -10,6 +10,7 @@ from wspilot.text import format_duration
 from wspilot.tui import look
 from wspilot.tui.live import SICK, SICK_NODES, Doc, LiveModel
 from wspilot.tui.words import (
+    age,
     brief,
     clock,
     left_of,
@@ -193,7 +194,7 @@ class Rows:
     def _seen(self, at: str | None, now: float) -> str:
         if not at:
             return ""
-        return moment(at, now) if self.absolute else f"{brief(now - seconds_of(at))} ago"
+        return moment(at, now) if self.absolute else f"{age(now - seconds_of(at))} ago"
 
     def _event(self, key: str, event: Doc, now: float) -> Row:
         where = event["node"] or event["slot"]

@@ -24,7 +24,9 @@ def left_of(ws: Mapping[str, Any], now: float) -> tuple[str, str]:
     if not ws.get("ends") or ws.get("wanted") != "active":
         return "", ""
     left = max(0.0, seconds_of(ws["ends"]) - now)
-    return brief(left), "now" if left < NOW_S else "soon" if left < SOON_S else ""
+    return brief(left) if left < NOW_S else age(
+        left
+    ), "now" if left < NOW_S else "soon" if left < SOON_S else ""
 
 
 @lru_cache(maxsize=8192)
@@ -65,7 +67,18 @@ def told(event: Mapping[str, Any]) -> str:
 
 def since(doc: Mapping[str, Any], now: float) -> str:
     """How long it has been in its state."""
-    return brief(now - seconds_of(doc["since"])) if doc["since"] else ""
+    return age(now - seconds_of(doc["since"])) if doc["since"] else ""
+
+
+def age(seconds: float) -> str:
+    """For how long, in steps of 5 s in its first minute, of 10 s in its first ten.
+
+    With every second of it a screen of young VMs was all painted again each second.
+    """
+    if seconds < 5:
+        return "<5s"
+    step = 5 if seconds < 60 else 10 if seconds < 600 else 60
+    return format_duration(seconds // step * step)
 
 
 def brief(seconds: float) -> str:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from wspilot.tui.widgets.timeline import Timeline
 
 FLUSH_S = 0.25
+STEP_S = 5  # ages go in such steps
 LOG_KEYS = ("app.filter", "app.help")  # of the screen's, beside a log's own
 
 
@@ -81,6 +82,8 @@ class Base(Screen[None]):
         self.dirty, self.paused, self._last = False, False, 0.0
         self._said: dict[Static, Text] = {}
         self._shown_as: object = None
+        self._detailed: object = None  # the item that the details were last drawn of
+        self._aged: object = None  # what it was when they were last drawn for their age
         # Kept by hand: a timer that fires while the screen is built or taken down finds them.
         self.table = TreeTable(self._row, "connecting ...", id="tree")
         self._timeline: Timeline | None = None
@@ -193,7 +196,9 @@ class Base(Screen[None]):
         if self.strip.display:
             self.strip.show(self._strip_events())
         self.draw_top()
-        self.draw_detail()
+        item = self.model.doc(self.table.cursor_key or "")
+        if item is None or item is not self._detailed:
+            self.draw_detail()  # what is below it, and its events, come with the next second
 
     def _strip_events(self) -> tuple[dict[str, object], ...]:
         events = self.model.items["events"].values()
@@ -210,7 +215,7 @@ class Base(Screen[None]):
             if self.how.view == "timeline":
                 self.table.refresh()
             self.table.touch()
-            self.draw_detail()
+            self._age_detail()
         elif self._wspilot.error:
             self._draw_banner()
         self.draw_top()
@@ -228,9 +233,18 @@ class Base(Screen[None]):
         seen = f" What you see is {age} old." if heard else ""
         self._say(self._banner, Text(f"{error}{seen} It is tried again by itself; r tries now."))
 
+    def _age_detail(self) -> None:
+        """The selection's page, where a second can have changed it."""
+        now, key = self._clock(), self.table.cursor_key
+        stamp = (self.model.changes, now // STEP_S, self._row(key) if key else None)
+        if stamp != self._aged:
+            self._aged = stamp
+            self.draw_detail()
+
     def draw_detail(self) -> None:
         """The selection's page."""
         if self.detail.display and self._wspilot.heard:
+            self._detailed = self.model.doc(self.table.cursor_key or "")
             self.detail.show(self.model, self.table.cursor_key, self._clock())
 
     def draw_top(self) -> None:
@@ -289,6 +303,9 @@ class Base(Screen[None]):
 
     @on(TreeTable.Moved)
     def _moved(self) -> None:
+        self.call_after_refresh(self._follow_cursor)  # the cursor itself first
+
+    def _follow_cursor(self) -> None:
         self.draw_keys()
         self.draw_detail()
 
