@@ -32,6 +32,8 @@ from wspilot.tui.source import ClientSource, Source
 from wspilot.tui.tree import Tree
 
 if TYPE_CHECKING:
+    from textual.command import CommandPalette
+
     from wspilot.tui.acting import Target
     from wspilot.tui.notices import Watch
     from wspilot.tui.widgets.treetable import TreeTable
@@ -76,6 +78,7 @@ class WspilotApp(App[None]):
         # Of ensembles that were sent and are not known to be leased: the same again, whichever
         # builder sends it, is the same lease.
         self.tokens: dict[str, str] = {}
+        self._before = ""  # the theme, while another is looked at
         self._watch: Watch | None = None
         self._following = Following(source, self._take, self._lose)
         self._warnings = list(warnings or ())
@@ -215,6 +218,29 @@ class WspilotApp(App[None]):
         """Now, and in the next session."""
         self.theme = name
         self.memory.keep("theme", name)
+
+    def on_command_palette_option_highlighted(
+        self, event: CommandPalette.OptionHighlighted
+    ) -> None:
+        """A theme is shown while the palette's cursor is on it."""
+        hit = getattr(event.highlighted_event.option, "hit", None)
+        command = getattr(hit, "command", None)
+        meant = getattr(command, "func", None) == self.use_theme
+        self._preview(str(getattr(command, "args", ("",))[0]) if meant else "")
+
+    def on_command_palette_closed(self, event: CommandPalette.Closed) -> None:
+        """Nothing was chosen: the theme is what it was. (What was chosen sets its own.)"""
+        if not event.option_selected:
+            self._preview("")
+        self._before = ""
+
+    def _preview(self, name: str) -> None:
+        """Show a theme for now; empty: the one before again."""
+        if name:
+            self._before = self._before or self.theme
+            self.theme = name
+        elif self._before:
+            self.theme, self._before = self._before, ""
 
     def action_next_theme(self) -> None:
         """Go through our themes."""

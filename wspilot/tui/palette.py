@@ -45,6 +45,7 @@ class Everything(Provider):
         yield from self._keys(here, here.BINDINGS)
         if isinstance(here, MainScreen):
             yield from self._verbs(here)
+            yield from self._arranging(here)
             yield from self._places(app, here)
         else:
             yield from self._building(here)
@@ -85,6 +86,18 @@ class Everything(Provider):
             if not fitting(verb, targets):
                 yield (f"{verb.name.capitalize()} {what}", verb.text,
                        partial(main.action_verb, verb.name))  # fmt: skip
+
+    def _arranging(self, main: MainScreen) -> Iterator[Command]:
+        """What is set once and kept: no key is spent on it."""
+        if main.has_class("-compact"):
+            yield "Density: standard", "views above, room for events", partial(
+                main.use_density, False)  # fmt: skip
+        else:
+            yield "Density: compact", "more lines of the table", partial(main.use_density, True)
+        ws = main.model.workspace_of(main.table.cursor_key or "")
+        if ws is not None:
+            act = partial(main.show_script, ws)
+            yield f"Job script for {ws['name']}", "of an ensemble like it, as of now", act
 
     def _places(self, app: WspilotApp, main: MainScreen) -> Iterator[Command]:
         spaces = list(app.model.items["workspaces"].values())[-MOST_PLACES:]

@@ -67,6 +67,9 @@ class Base(Screen[None]):
     .-narrow #events { height: 6; }
     .-flat #events, .-nostrip #events, .-events #events { display: none; }
     .-taller #events { height: 11; }
+    .-compact #events { height: 5; }
+    .-compact #views { display: none; }
+    .-compact Detail VerticalScroll { padding-top: 0; }
     #bottom { dock: bottom; height: 1; background: $panel; }
     #keys { width: 1fr; height: 1; padding: 0 1; }
     #status { width: auto; max-width: 60%; height: 1; color: $secondary; padding: 0 1; }
@@ -124,6 +127,7 @@ class Base(Screen[None]):
     def on_mount(self) -> None:
         self.table.calm = not self._wspilot.motion
         self.set_class(not self._wspilot.memory.get("strip", True), "-nostrip")
+        self.set_class(self._wspilot.memory.get("compact", False), "-compact")
         self.set_out()
         self.table.focus()
         self.draw_top()
@@ -179,6 +183,12 @@ class Base(Screen[None]):
         self.table.set_out(view.columns, hidden, arrow)
         self.dirty = True
         self._repaint_changed()
+
+    def use_density(self, compact: bool) -> None:
+        """More lines of the table, or more around it. Kept."""
+        self.set_class(compact, "-compact")
+        self._wspilot.memory.keep("compact", compact)
+        self.dirty = True
 
     def repaint_all(self) -> None:
         """Everything again: the theme or the connection is another."""

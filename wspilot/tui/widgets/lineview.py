@@ -6,6 +6,7 @@ is looked for is shown where it stands; `only` leaves out the lines without it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from textwrap import wrap
 from typing import ClassVar
@@ -22,6 +23,10 @@ from wspilot.tui.widgets.paints import Paints
 from wspilot.tui.widgets.scrolled import Scrolled
 
 MOST_LINES = 5000
+# A date and time, a time of day, or a kernel's seconds since its boot.
+_STAMP = re.compile(
+    r"^(?:\[ *\d+\.\d+\]|(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?) "
+)
 
 
 class LineView(Scrolled):
@@ -36,12 +41,14 @@ class LineView(Scrolled):
         Binding("N", "next(1)", "Newer", id="log.newer", tooltip="the match after"),
         Binding("o", "only", "Only these", id="log.only", tooltip="only lines with the word"),
         Binding("F", "follow", "Follow", id="log.follow", tooltip="to the end, and on with it"),
+        Binding("T", "times", "Times", show=False, id="log.times",
+                tooltip="with or without the times before the lines"),
         Binding("W", "save", "Save", id="log.save", tooltip="write it to a file"),
         Binding("k", "scroll_up", "Up", show=False, id="log.up"),
         Binding("j", "scroll_down", "Down", show=False, id="log.down"),
         Binding("g", "scroll_home", "Top", show=False, id="log.top"),
         Binding("G", "scroll_end", "End", show=False, id="log.end"),
-    ]
+    ]  # fmt: skip
 
     class Save(Message):
         """Its text is wanted in a file."""
@@ -56,7 +63,7 @@ class LineView(Scrolled):
         self._lines: Sequence[str] = ()
         self.word, self._paints = "", Paints(self)
         self._at: int | None = None  # the match that is shown
-        self.wrapped, self.only, self.empty = False, False, ""
+        self.wrapped, self.only, self.empty, self.timed = False, False, "", True
 
     def show(self, lines: Sequence[str], empty: str = "") -> None:
         """The text, from its first line."""
@@ -86,6 +93,11 @@ class LineView(Scrolled):
     def action_only(self) -> None:
         """Only lines with the word, or all."""
         self.only, self._at = not self.only, None
+        self._lay_out()
+
+    def action_times(self) -> None:
+        """With the times before the lines, or without them. (What is saved has them.)"""
+        self.timed, self._at = not self.timed, None
         self._lay_out()
 
     def action_follow(self) -> None:
@@ -119,7 +131,8 @@ class LineView(Scrolled):
     def _lay_out(self) -> None:
         follow = self.follows or not self._lines
         only = self.only and self.word
-        shown = [one for one in self._given if not only or self._has(one)]
+        given = self._given if self.timed else [_STAMP.sub("", one) for one in self._given]
+        shown = [one for one in given if not only or self._has(one)]
         if self.wrapped and self.size.width > 4:
             width = self.size.width - 2
             shown = [part for one in shown for part in wrap(one, width) or [""]]
