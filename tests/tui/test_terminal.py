@@ -53,6 +53,15 @@ def test_the_demo_draws_and_q_gives_the_terminal_back(terminal: Terminal) -> Non
     assert [terminal.flag(name) for name in KEPT] == before
 
 
+def test_the_mouse_is_the_terminals_where_it_is_wished(terminal: Terminal) -> None:
+    for words, mouse in (((), "1"), (("--no-mouse",), "0")):
+        terminal.wspilot("tui", "--demo", *words)
+        terminal.until("● running")
+        assert terminal.flag("mouse_any_flag") == mouse
+        terminal.type("q")
+        terminal.until("code=0")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_and_the_terminal_is_as_it_was(demo: Terminal, number: int) -> None:
     program = interface(demo)

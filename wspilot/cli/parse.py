@@ -55,6 +55,12 @@ def _running(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--demo", action="store_true", help="a canned busy site, without a daemon")
     one.add_argument("--read-only", action="store_true", help="look, and change nothing")
     one.add_argument(
+        "--no-mouse", action="store_true", help="the terminal keeps its own way of selecting text"
+    )
+    one.add_argument(
+        "--a11y", action="store_true", help="line by line, for screen readers: list --watch"
+    )
+    one.add_argument(
         "--web",
         action="store_true",
         help="in a browser on this host; read-only, and only where the site allows it",

@@ -52,6 +52,8 @@ def _daemon(args: Args) -> int:
 
 
 def _tui(args: Args) -> int:
+    if args.a11y:
+        return _plain(args)
     if args.web:
         from wspilot.tui.web import serve
 
@@ -62,7 +64,15 @@ def _tui(args: Args) -> int:
     gc.disable()  # a third of what the first frame costs us; the interface turns it on again
     from wspilot.tui.app import run as show
 
-    return show(home_of(args), demo=args.demo, read_only=args.read_only)
+    return show(home_of(args), demo=args.demo, read_only=args.read_only, mouse=not args.no_mouse)
+
+
+def _plain(args: Args) -> int:
+    """The main view as lines: it only looks, at a daemon."""
+    if args.demo or args.web:
+        raise UsageError("--a11y goes with neither --demo nor --web", "wspilot tui --a11y")
+    args.watch, args.all = True, False
+    return _list(args)
 
 
 def _doctor(args: Args) -> int:

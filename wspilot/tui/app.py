@@ -256,7 +256,7 @@ class WspilotApp(App[None]):
         reach(self, verb, target)
 
 
-def run(home: Path, *, demo: bool = False, read_only: bool = False) -> int:
+def run(home: Path, *, demo: bool = False, read_only: bool = False, mouse: bool = True) -> int:
     """Show the interface until it is closed. Raises UsageError where TERM cannot draw it."""
     if os.environ.get("TERM", "") in ("", "dumb") and "TEXTUAL_DRIVER" not in os.environ:
         raise UsageError(
@@ -274,7 +274,7 @@ def run(home: Path, *, demo: bool = False, read_only: bool = False) -> int:
     taste, warnings = habits.read_taste(habits.config_dir() / "tui.toml")
     app = WspilotApp(source, read_only, memory=memory, taste=taste, warnings=warnings)
     try:
-        app.run()
+        app.run(mouse=mouse)
     except Exception as error:  # outside of every handler: the driver, the event loop
         app.note_crash(error)
     if app.crash:
