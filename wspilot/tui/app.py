@@ -183,7 +183,18 @@ class WspilotApp(App[None]):
         for notice in self._watch.look(self.model, self.clock()):
             if self._taste.bell:
                 self.bell()
+            self._tell_desktop(notice.text)
             self.tell(notice.text, notice.level)
+
+    def _tell_desktop(self, text: str) -> None:
+        """By the terminal, where it can. (A browser is none.)"""
+        from wspilot.tui import desktop
+
+        if self._driver is None or self.is_headless or self.is_web:
+            return
+        way = desktop.way(self._taste.desktop, os.environ)
+        if made := desktop.sequence(text, way, os.environ):
+            self._driver.write(made)
 
     # -- what must not happen
 

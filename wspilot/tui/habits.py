@@ -78,6 +78,7 @@ class Taste:
     theme: str = ""
     bell: bool = True
     motion: bool = True
+    desktop: str = "auto"
     keys: Mapping[str, str] = field(default_factory=dict)
     """By the id of a binding: `app.destroy = "D"`."""
 
@@ -86,11 +87,13 @@ _READERS: Mapping[str, Callable[[Any], bool]] = {
     "theme": lambda value: isinstance(value, str),
     "bell": lambda value: isinstance(value, bool),
     "motion": lambda value: isinstance(value, bool),
+    "desktop": lambda value: value in ("auto", "off", "osc9", "osc777"),  # `desktop.py`
     "keys": lambda value: (
         isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
     ),
 }  # fmt: skip
 _WANTED = {"theme": "a name", "bell": "true or false", "motion": "true or false",
+           "desktop": "auto, off, osc9 or osc777",
            "keys": 'a table of texts: "app.destroy" = "D"'}  # fmt: skip
 
 
