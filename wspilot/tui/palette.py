@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding, BindingType
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
 from textual.screen import Screen
 
 from wspilot.text import clean
@@ -30,7 +31,7 @@ class Everything(Provider):
         """What is shown before anything is typed."""
         for title, text, act in self._commands():
             if not title.startswith(("Theme: ", "Go to ")):
-                yield DiscoveryHit(title, act, help=text)
+                yield DiscoveryHit(Content(title), act, text=title, help=text)  # never markup
 
     async def search(self, query: str) -> Hits:
         """What fits the words."""
