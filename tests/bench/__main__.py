@@ -7,6 +7,7 @@ import sys
 
 from tests.bench import (
     books,
+    frames,
     hangs,
     images,
     killall,
@@ -27,6 +28,7 @@ ALL = {
     "polls": polls.run,
     "pilot": pilot.run,
     "spool": spool.run,
+    "frames": frames.run,
     "hangs": hangs.run,
     "images": images.run,
     "killall": killall.run,
