@@ -1,5 +1,6 @@
 """What a frame costs the two switches on its way from guest to guest, in processor time, so that
-what else this machine does counts little; against two forwarders, which pin and seal nothing.
+what else this machine does counts little; against two forwarders of datagrams, which pin and seal
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.bench.measure import machine
 from wspilot.node import forks
 from wspilot.node.network import frames, switch
 
-ROUNDS, FRAMES, FLIGHT = 8, 20_000, 8
+ROUNDS, FRAMES, FLIGHT = 8, 20_000, 8  # a unix socket holds ten datagrams
 MACS = "02:57:0a:4d:00:02", "02:57:0a:4d:00:03"
 IPS = "10.77.0.2", "10.77.0.3"
 SESSIONS = b"a" * 16, b"b" * 16
@@ -52,25 +53,72 @@ def _cost(ours: bool, one: bytes) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         place = Path(name)
-        here, there = (stack.enter_context(_box(place / f"nic{at}")) for at in (0, 1))
+        nics = [stack.enter_context(_nic(ours, place / f"nic{at}")) for at in (0, 1)]
         with _two(ours, place):
-            there.sendto(frame(52, back=True), str(place / "sw1"))  # where it lives is learned
-            here.recv(65600)
-            for _ in range(FRAMES // FLIGHT):  # a unix socket of datagrams holds ten
-                for _ in range(FLIGHT):
-                    here.sendto(one, str(place / "sw0"))
-                for _ in range(FLIGHT):
-                    assert there.recv(65600) == one
+            ends = [Cable(nic) if ours else Box(nic, place / f"sw{at}")
+                    for at, nic in enumerate(nics)]  # fmt: skip
+            _through(*ends, one)
+            for end in ends:
+                end.close()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return spent / FRAMES * 1e6
 
 
-def _box(path: Path) -> socket.socket:
-    box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    box.settimeout(60.0)
-    box.bind(str(path))
-    return box
+def _through(here: Box | Cable, there: Box | Cable, one: bytes) -> None:
+    back = frame(52, back=True)
+    there.send(back, 1)  # so that it is known where it lives
+    here.fetch(back, 1)
+    for _ in range(FRAMES // FLIGHT):
+        here.send(one, FLIGHT)
+        there.fetch(one, FLIGHT)
+
+
+def _nic(ours: bool, path: Path) -> socket.socket:
+    nic = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM if ours else socket.SOCK_DGRAM)
+    nic.settimeout(60.0)
+    nic.bind(str(path))
+    if ours:
+        nic.listen()
+    return nic
+
+
+class Box:
+    """A guest on datagrams."""
+
+    def __init__(self, nic: socket.socket, to: Path) -> None:
+        self._nic, self._to = nic, str(to)
+
+    def send(self, one: bytes, times: int) -> None:
+        for _ in range(times):
+            self._nic.sendto(one, self._to)
+
+    def fetch(self, one: bytes, times: int) -> None:
+        for _ in range(times):
+            assert self._nic.recv(65600) == one
+
+    def close(self) -> None:
+        pass
+
+
+class Cable:
+    """A guest on a stream, as QEMU: a system call for each frame that goes."""
+
+    def __init__(self, nic: socket.socket) -> None:
+        self._wire = nic.accept()[0]
+        self._file = self._wire.makefile("rb")
+
+    def send(self, one: bytes, times: int) -> None:
+        for _ in range(times):
+            self._wire.sendall(len(one).to_bytes(4, "big") + one)
+
+    def fetch(self, one: bytes, times: int) -> None:
+        for _ in range(times):
+            assert self._file.read(4 + len(one))[4:] == one
+
+    def close(self) -> None:
+        self._file.close()
+        self._wire.close()
 
 
 @contextlib.contextmanager
@@ -104,9 +152,10 @@ def _switch(
     pid = forks.fork(main, [theirs.fileno(), trunk.fileno()])
     theirs.close()
     nic = {"network": "private", "mac": MACS[at], "ip": IPS[at], "deny": ["169.254.0.0/16"]}
-    ends = {"ours": str(place / f"sw{at}"), "theirs": str(place / f"nic{at}")}
     peer = {"session": SESSIONS[1 - at].hex(), "host": to[0], "port": to[1]}
-    words: list[dict[str, Any]] = [{"attach": {**ends, "nic": nic, "mtu": frames.MTU}}]
+    words: list[dict[str, Any]] = [
+        {"attach": {"name": str(place / f"nic{at}"), "nic": nic, "mtu": frames.MTU}}
+    ]
     for word in [*words, {"peers": {"other": peer}}]:
         pipe.sendall(json.dumps(word).encode() + b"\n")
         assert json.loads(pipe.recv(4096)) == {}

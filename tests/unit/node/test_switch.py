@@ -19,7 +19,7 @@ import pytest
 from tests.unit.node.test_frames import OTHER_MAC, PORT, arp, ask, ipv4
 from wspilot.node import journal
 from wspilot.node.core.settings import Settings
-from wspilot.node.network import dhcp, frames, switch, user, way
+from wspilot.node.network import dhcp, frames, link, switch, user, way
 from wspilot.node.places import Places
 
 KEY = bytes(range(32))
@@ -39,25 +39,57 @@ class Side:
         ground = way.Ground(SETTINGS, name, Places(name, os.getuid()), self.journal, place)
         self.way = user.User(ground)
         self.place = place
-        self.box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.box.setblocking(False)
+        self.nic: socket.socket | None = None
+        self.wire: socket.socket | None = None
+        self.read = b""
 
     async def plug(self, ip: str, mac: str, network: str = "private") -> None:
         nic = {"network": network, "mac": mac, "ip": ip, "prefix": 24, "deny": ["169.254.0.0/16"]}
         await self.way.attach("v1", 0, nic)
-        with contextlib.suppress(FileNotFoundError):
-            (self.place / "v1.0.nic").unlink()
-        self.box.bind(str(self.place / "v1.0.nic"))
+        await self.listen()
 
-    def send(self, frame: bytes) -> None:
-        self.box.sendto(frame, str(self.place / "v1.0.sw"))
+    async def listen(self) -> None:
+        """As QEMU does when it starts, also over what one that was killed has left."""
+        path = self.place / "v1.0.nic"
+        path.unlink(missing_ok=True)
+        self.nic = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.nic.bind(str(path))
+        self.nic.listen(1)
+        self.nic.setblocking(False)
+        await self.accept()
+
+    async def accept(self) -> None:
+        """The switch has joined."""
+        assert self.nic is not None
+        joined = asyncio.get_running_loop().sock_accept(self.nic)
+        self.wire, self.read = (await asyncio.wait_for(joined, HANG_S))[0], b""
+        self.wire.setblocking(False)
+
+    def unplug(self) -> None:
+        for one in (self.wire, self.nic):
+            if one is not None:
+                one.close()
+
+    async def send(self, *several: bytes) -> None:
+        assert self.wire is not None
+        data = b"".join(len(frame).to_bytes(4, "big") + frame for frame in several)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.wire, data), HANG_S)
 
     async def got(self, limit_s: float = WAIT_S) -> bytes | None:
+        assert self.wire is not None
         loop = asyncio.get_running_loop()
-        try:
-            return await asyncio.wait_for(loop.sock_recv(self.box, 65600), limit_s)
-        except asyncio.TimeoutError:
-            return None
+        end = loop.time() + limit_s
+        while len(self.read) < 4 or len(self.read) < 4 + int.from_bytes(self.read[:4], "big"):
+            part = loop.sock_recv(self.wire, 65600)
+            try:
+                more = await asyncio.wait_for(part, max(0.0, end - loop.time()))
+            except asyncio.TimeoutError:
+                return None
+            assert more, "the switch went"
+            self.read += more
+        length = 4 + int.from_bytes(self.read[:4], "big")
+        frame, self.read = self.read[4:length], self.read[length:]
+        return frame
 
 
 Pair = tuple[Side, Side]
@@ -83,7 +115,7 @@ async def _pair(tmp_path: Path) -> AsyncIterator[Pair]:
     finally:
         for side in (a, b):
             await side.way.close()
-            side.box.close()
+            side.unplug()
     for side in (a, b):
         assert not [path.name for path in side.place.iterdir() if path.name != "j"]
         assert not side.journal.entries
@@ -99,6 +131,18 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 NOBODYS_MAC = bytes.fromhex("02570a4d0009")
 BROADCAST = b"\xff" * 6
 TAIL = ipv4()[12:]
+
+
+def from_b() -> bytes:
+    """What the second guest may say to the first one."""
+    return PORT.mac + bytes.fromhex("02570a4d0003") + ipv4("10.77.0.3", "10.77.0.2")[12:]
+
+
+def numbered(number: int) -> bytes:
+    """A full frame."""
+    return ipv4()[:34] + number.to_bytes(4, "big") + bytes(1380)
+
+
 BAD = {
     "mac": ipv4(mac=NOBODYS_MAC),
     "ip": ipv4(src="10.77.0.9"),
@@ -119,8 +163,8 @@ BAD = {
 async def test_only_honest_frames_reach_the_sister_node(pair: Pair, bad: str) -> None:
     a, b = pair
     for honest in (ipv4(), arp(), BROADCAST + ipv4()[6:]):
-        a.send(BAD[bad])
-        a.send(honest)
+        await a.send(BAD[bad])
+        await a.send(honest)
         assert await b.got() == honest, "the honest one, and nothing before it"
 
 
@@ -131,7 +175,7 @@ async def test_without_the_list_they_would_all_reach_it(
     monkeypatch.setattr(frames, "allowed", lambda frame, port: True)  # the switch is a fork of us
     async with _pair(tmp_path) as (a, b):
         for name, bad in BAD.items():
-            a.send(bad)
+            await a.send(bad)
             assert await b.got() == bad, name
 
 
@@ -140,27 +184,27 @@ def test_what_is_for_a_guests_own_door_stays_on_its_node() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
         one = switch.Switch(trunk, trunk, KEY, b"s" * 16)
         nic = {"ip": "10.77.0.2"}
-        guest = switch.Guest(trunk, "", 7, PORT, dhcp.answers(nic, 1400))
+        guest = switch.Guest("port", link.Link(""), 7, PORT, dhcp.answers(nic, 1400))
         one._buckets["port"] = switch.Bucket()
         one._peers[b"sister"] = (("127.0.0.1", 9), frames.Opener(KEY, b"t" * 16))
         carried: list[bytes] = []
         one._carry = lambda id, network, frame: carried.append(frame)  # type: ignore[method-assign]
         door = bytes.fromhex("52550a4d0001") + ipv4()[6:]
-        one._switch(guest, "port", door)
+        one._switch(guest, door)
         assert carried == []
-        one._switch(guest, "port", ipv4())  # the negative control: unknown, and so for everybody
+        one._switch(guest, ipv4())  # the negative control: unknown, and so for everybody
         assert carried == [ipv4()]
 
 
 async def test_a_guest_is_told_its_address_and_the_question_stays_here(pair: Pair) -> None:
     a, b = pair
-    a.send(ask(1))
+    await a.send(ask(1))
     answer = await a.got()
     assert answer is not None and PORT.ip in answer
-    a.send(ask(3, mine=PORT.ip))
+    await a.send(ask(3, mine=PORT.ip))
     again = await a.got()
     assert again is not None and again[:6] == PORT.mac and PORT.ip in again, "a renewal too"
-    a.send(ipv4())
+    await a.send(ipv4())
     assert await b.got() == ipv4(), "and nothing before it"
 
 
@@ -186,10 +230,10 @@ async def test_a_guest_is_up_when_it_answers_and_only_since_it_was_last_asked(pa
     assert question is not None and question[12:14] == frames.ARP and question[38:42] == PORT.ip
     assert question[28:32] not in (bytes(4), PORT.ip), "neither a probe nor a claim (RFC 5227)"
     assert not await a.way.answers("v1"), "it was asked, and has not answered"
-    a.send(arp_answer(question))
+    await a.send(arp_answer(question))
     await answered(a)
     assert not await a.way.answers("v1"), "an answer counts once"
-    a.send(ipv4())
+    await a.send(ipv4())
     assert await b.got() == ipv4(), "and nothing before it: questions and answers stay on the node"
 
 
@@ -205,11 +249,11 @@ async def test_a_frame_to_the_switch_is_an_answer_only_if_it_is_one(pair: Pair) 
         question[22:28] + ipv4()[6:],
     ]
     for frame in lies:
-        a.send(frame)
-    a.send(ipv4())
+        await a.send(frame)
+    await a.send(ipv4())
     assert await b.got() == ipv4(), "all of them were seen"
     assert not await a.way.answers("v1")
-    b.send(arp_answer(question, "02:57:0a:4d:00:03", "10.77.0.3"))
+    await b.send(arp_answer(question, "02:57:0a:4d:00:03", "10.77.0.3"))
     await answered(b)
     assert not await a.way.answers("v1"), "nor does its sister answer for it"
     assert not await a.way.answers("gone")
@@ -254,13 +298,64 @@ async def test_strangers_frames_and_replays_do_not_arrive_but_the_keys_holder_do
 async def test_a_switch_that_dies_is_replaced_and_goes_on(pair: Pair) -> None:
     a, b = pair
     os.kill(a.way._pid, signal.SIGKILL)
-    end = asyncio.get_running_loop().time() + 20
-    got = None
-    while got is None and asyncio.get_running_loop().time() < end:
-        with contextlib.suppress(OSError):
-            a.send(ipv4())
+    await a.accept()  # the next one has found the guest's cable
+    got, end = None, time.monotonic() + HANG_S
+    while got is None and time.monotonic() < end:
+        await a.send(ipv4())  # until it has been told of its sister again
         got = await b.got(0.2)
     assert got == ipv4()
+
+
+async def test_a_guest_that_starts_again_is_joined_again(pair: Pair) -> None:
+    a, b = pair
+    for _ in range(3):
+        b.unplug()
+        await a.send(ipv4())  # nobody is there
+        await b.listen()
+        await b.send(from_b())
+        assert await a.got() == from_b()
+        await a.send(arp())
+        while (got := await b.got()) != arp():
+            assert got == ipv4()
+
+
+async def test_a_guest_that_does_not_fetch_loses_whole_frames_and_holds_up_nobody(
+    pair: Pair,
+) -> None:
+    a, b = pair
+    await b.send(from_b())
+    assert await a.got() == from_b()
+    count = 4 * link.MOST_WAITING // 1400
+    for number in range(count):
+        await a.send(numbered(number))
+        if number % 16 == 0:
+            await b.send(from_b())
+            assert await a.got() == from_b(), "the other way is open"
+    came = []
+    while (frame := await b.got(QUIET_S)) is not None:
+        came.append(int.from_bytes(frame[34:38], "big"))
+        assert frame == numbered(came[-1])
+    assert came == sorted(came) and link.MOST_WAITING // 1400 < len(came) < count
+    await a.send(arp())
+    assert await b.got() == arp(), "and it goes on"
+
+
+async def test_a_cable_that_speaks_nonsense_is_pulled_out_and_put_in_again(pair: Pair) -> None:
+    a, b = pair
+    assert a.wire is not None
+    for nonsense in (b"\xff" * 4, (link.MOST_FRAME + 1).to_bytes(4, "big")):
+        a.wire.send(nonsense)
+        await a.accept()
+        await a.send(ipv4())
+        assert await b.got() == ipv4()
+
+
+async def test_frames_may_come_in_pieces(pair: Pair) -> None:
+    a, b = pair
+    assert a.wire is not None
+    for byte in b"".join(len(one).to_bytes(4, "big") + one for one in (b"", ipv4(), b"x", arp())):
+        a.wire.send(bytes([byte]))
+    assert await b.got() == ipv4() and await b.got() == arp()
 
 
 def test_a_flood_to_everybody_is_limited_and_what_is_for_one_is_not(
@@ -269,7 +364,9 @@ def test_a_flood_to_everybody_is_limited_and_what_is_for_one_is_not(
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
         one = switch.Switch(trunk, trunk, KEY, b"s" * 16)
-        guest = switch.Guest(trunk, "", 7, PORT, dhcp.answers({"ip": "10.77.0.2"}, 1400))
+        guest = switch.Guest(
+            "port", link.Link(""), 7, PORT, dhcp.answers({"ip": "10.77.0.2"}, 1400)
+        )
         one._buckets["port"] = switch.Bucket()
         one._peers[b"sister"] = (("127.0.0.1", 9), frames.Opener(KEY, b"t" * 16))
         one._learned[7, OTHER_MAC] = b"sister"
@@ -277,24 +374,22 @@ def test_a_flood_to_everybody_is_limited_and_what_is_for_one_is_not(
         one._carry = lambda id, network, frame: carried.append(frame)  # type: ignore[method-assign]
         flood = BROADCAST + ipv4()[6:]
         for _ in range(20_000):
-            one._switch(guest, "port", flood)
+            one._switch(guest, flood)
         assert len(carried) == switch.FLOOD_BURST
         for _ in range(20_000):
-            one._switch(guest, "port", ipv4())
+            one._switch(guest, ipv4())
         assert len(carried) == switch.FLOOD_BURST + 20_000
 
 
 async def test_a_flood_shuts_nobody_out(pair: Pair) -> None:
     a, b = pair
-    a.box.setblocking(True)
-    for _ in range(20_000):
-        a.send(BROADCAST + ipv4()[6:])
-    a.box.setblocking(False)
+    for _ in range(200):
+        await a.send(*[BROADCAST + ipv4()[6:]] * 100)
     end, got = time.monotonic() + HANG_S, None
     while got != ipv4():
         assert time.monotonic() < end
         if got is None:  # all of it has come, or nothing yet
-            a.send(ipv4())
+            await a.send(ipv4())
         got = await b.got(QUIET_S)
 
 
@@ -345,8 +440,9 @@ async def test_what_is_left_of_a_killed_pilot_is_undone_by_its_journal(tmp_path:
     ((key, entry),) = side.journal.entries.items()
     assert key == "nic:v1:0"
     side.way._end()
+    assert (side.place / "v1.0.nic").exists()
     user.undo(entry)
-    assert not (side.place / "v1.0.sw").exists() and not (side.place / "v1.0.nic").exists()
+    assert not (side.place / "v1.0.nic").exists()
     user.undo(entry)
     await side.way.close()
-    side.box.close()
+    side.unplug()

@@ -120,21 +120,22 @@ class Sealer:
     """Seals what one sender says. Counters only grow, also over a restart of the switch."""
 
     def __init__(self, workspace_key: bytes, session: bytes, counter: int) -> None:
-        self._key, self._id = trunk_key(workspace_key, session), session[:ID]
+        self._mac, self._id = trunk_mac(workspace_key, session), session[:ID]
         self._counter = counter
 
     def seal(self, network: int, frame: bytes) -> bytes:
         self._counter += 1
         body = HEADER.pack(self._counter, network) + frame
-        mac = hashlib.blake2s(body, key=self._key, digest_size=SEAL).digest()
-        return self._id + mac + body
+        mac = self._mac.copy()
+        mac.update(body)
+        return self._id + mac.digest() + body
 
 
 class Opener:
     """Opens what one sender has sealed; each frame once."""
 
     def __init__(self, workspace_key: bytes, session: bytes) -> None:
-        self._key = trunk_key(workspace_key, session)
+        self._mac = trunk_mac(workspace_key, session)
         self._highest = self._seen = 0
 
     def open(self, data: bytes) -> Optional[tuple[int, bytes]]:
@@ -142,8 +143,9 @@ class Opener:
         body = data[ID + SEAL :]
         if len(body) < HEADER.size + 14:
             return None
-        mac = hashlib.blake2s(body, key=self._key, digest_size=SEAL).digest()
-        if not hmac.compare_digest(mac, data[ID : ID + SEAL]):
+        mac = self._mac.copy()
+        mac.update(body)
+        if not hmac.compare_digest(mac.digest(), data[ID : ID + SEAL]):
             return None
         counter, network = HEADER.unpack_from(body)
         if not self._fresh(counter):
@@ -165,9 +167,10 @@ class Opener:
 _MASK = (1 << WINDOW) - 1
 
 
-def trunk_key(workspace_key: bytes, session: bytes) -> bytes:
-    """The key of one sender's frames."""
-    return hashlib.blake2s(b"trunk\0" + session, key=workspace_key[:32]).digest()
+def trunk_mac(workspace_key: bytes, session: bytes) -> hashlib.blake2b:
+    """The mac of one sender's frames, under a key of its own; to be copied for each frame."""
+    key = hashlib.blake2b(b"trunk\0" + session, key=workspace_key[:32], digest_size=32).digest()
+    return hashlib.blake2b(key=key, digest_size=SEAL)
 
 
 def network_id(name: str) -> int:

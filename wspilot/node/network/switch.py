@@ -1,15 +1,14 @@
 """The switch of a node's rootless networks: a process of its own, since it moves every frame.
 
-Guests on unix datagram sockets (QEMU's `-netdev dgram`), the sister nodes on one UDP socket. It
-trusts no guest (`frames.allowed`) and no stranger on the wire (`frames.Opener`). Local MACs are
-known, not learned; those behind the trunk are learned from sealed frames alone, in a table that is
-bounded. Told what to do by JSON lines on a pipe; at the pipe's end it ends.
+Guests on a stream each (`link.py`), the sister nodes on one UDP socket. It trusts no guest
+(`frames.allowed`) and no stranger on the wire (`frames.Opener`). Local MACs are known, not learned;
+those behind the trunk are learned from sealed frames alone, in a table that is bounded. Told what
+to do by JSON lines on a pipe; at the pipe's end it ends.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import selectors
 import socket
 import time
@@ -17,10 +16,12 @@ from collections.abc import Mapping
 from typing import Any, Optional, Union
 
 from wspilot.node.network import dhcp, frames
+from wspilot.node.network.link import Link
 from wspilot.node.values import dataclass
 
 BUFFER = 4 << 20
-ROUND = 32  # frames of one port before the next has its turn
+ROUND = 32  # datagrams before the guests have their turn
+JOIN_S = 0.1  # between two looks whether a guest's QEMU listens
 MOST_LEARNED = 8192
 SLIRP = b"\x52\x55"  # how MACs of QEMU's own network begin: a guest's own door (vmm/door.py)
 FLOOD_A_SECOND, FLOOD_BURST = 2000.0, 4000.0  # frames of one guest that go to everybody
@@ -31,10 +32,10 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Guest:
-    """One guest's port: our socket, where QEMU listens, and what it is pinned to."""
+    """One guest's port: its cable, and what it is pinned to."""
 
-    socket: socket.socket
-    theirs: str
+    name: str
+    link: Link
     network: int
     port: frames.Port
     told: dhcp.Answers
@@ -71,6 +72,8 @@ class Switch:
         self._peers: dict[bytes, tuple[Address, frames.Opener]] = {}
         self._learned: dict[tuple[int, bytes], bytes] = {}
         self._answered: set[str] = set()  # guests' ports, since they were last asked
+        self._loose: dict[str, Guest] = {}  # whose QEMU does not listen yet
+        self._given: set[str] = set()  # ports with frames to be flushed
         self._selector = selectors.DefaultSelector()
         self._line = b""
 
@@ -81,14 +84,49 @@ class Switch:
         self._selector.register(self._pipe, selectors.EVENT_READ, "pipe")
         self._selector.register(self._trunk, selectors.EVENT_READ, "trunk")
         while True:
-            for key, _ in self._selector.select():
+            for key, events in self._selector.select(JOIN_S if self._loose else None):
                 if key.data == "pipe":
                     if not self._told():
                         return
                 elif key.data == "trunk":
                     self._from_trunk()
-                else:
+                elif events & selectors.EVENT_READ:
                     self._from_guest(key.data)
+                else:
+                    self._given.add(key.data)
+            for name in self._given:
+                self._flush(name)
+            self._given.clear()
+            for name in list(self._loose):
+                self._join(name)
+
+    # -- the guests' cables
+
+    def _join(self, name: str) -> None:
+        guest = self._loose[name]
+        if guest.link.join():
+            del self._loose[name]
+            assert guest.link.socket is not None
+            self._selector.register(guest.link.socket, selectors.EVENT_READ, name)
+
+    def _part(self, guest: Guest) -> None:
+        if guest.link.socket is not None:
+            self._selector.unregister(guest.link.socket)
+        guest.link.part()
+        self._loose[guest.name] = guest
+
+    def _flush(self, name: str) -> None:
+        guest = self._guests.get(name)
+        if guest is None or guest.link.socket is None:
+            return
+        try:
+            gone = guest.link.flush()
+        except EOFError:
+            self._part(guest)
+            return
+        events = selectors.EVENT_READ | (0 if gone else selectors.EVENT_WRITE)
+        if self._selector.get_key(guest.link.socket).events != events:
+            self._selector.modify(guest.link.socket, events, name)
 
     # -- what the pilot says
 
@@ -122,38 +160,30 @@ class Switch:
             self._meet(words["peers"])
         return {}
 
-    def _ask(self, ours: str) -> bool:
+    def _ask(self, name: str) -> bool:
         """Has the guest answered since it was last asked? It is asked again."""
-        guest, answered = self._guests[ours], ours in self._answered
-        self._answered.discard(ours)
+        guest, answered = self._guests[name], name in self._answered
+        self._answered.discard(name)
         self._give(guest, frames.question(guest.port, dhcp.SERVER_MAC, guest.told.server))
         return answered
 
-    def _attach(self, ours: str, theirs: str, nic: Mapping[str, Any], mtu: int) -> None:
-        self._detach(ours)
+    def _attach(self, name: str, nic: Mapping[str, Any], mtu: int) -> None:
+        """`name` is where its QEMU will listen."""
+        self._detach(name)
         port = frames.port(nic["mac"], nic["ip"], nic.get("deny", ()))
-        box = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            box.setsockopt(socket.SOL_SOCKET, option, BUFFER)
-        box.bind(ours)
-        os.chmod(ours, 0o600)  # noqa: PTH101 (a socket of ours, in a directory of ours)
-        box.setblocking(False)
         network = frames.network_id(str(nic["network"]))
-        guest = Guest(box, theirs, network, port, dhcp.answers(nic, mtu))
-        self._guests[ours], self._buckets[ours] = guest, Bucket()
+        guest = Guest(name, Link(name), network, port, dhcp.answers(nic, mtu))
+        self._guests[name], self._buckets[name] = guest, Bucket()
         self._local[network, port.mac] = guest
-        self._selector.register(box, selectors.EVENT_READ, ours)
+        self._loose[name] = guest
 
-    def _detach(self, ours: str) -> None:
-        guest = self._guests.pop(ours, None)
+    def _detach(self, name: str) -> None:
+        guest = self._guests.pop(name, None)
         if guest is not None:
-            del self._buckets[ours]
-            self._answered.discard(ours)
+            self._part(guest)
+            del self._loose[name], self._buckets[name]
+            self._answered.discard(name)
             self._local.pop((guest.network, guest.port.mac), None)
-            self._selector.unregister(guest.socket)
-            guest.socket.close()
-        if os.path.exists(ours):  # noqa: PTH110
-            os.unlink(ours)  # noqa: PTH108
 
     def _meet(self, peers: Mapping[str, Any]) -> None:
         """The sisters as they are now; one that is known keeps its window."""
@@ -172,25 +202,27 @@ class Switch:
 
     def _from_guest(self, name: str) -> None:
         guest = self._guests.get(name)
-        for _ in range(ROUND if guest is not None else 0):
-            assert guest is not None
-            try:
-                frame = guest.socket.recv(65600)
-            except OSError:
-                return
+        if guest is None or guest.link.socket is None:
+            return
+        try:
+            taken = guest.link.take()
+        except EOFError:
+            self._part(guest)
+            return
+        for frame in taken:
             if frames.allowed(frame, guest.port):
-                self._switch(guest, name, frame)
+                self._switch(guest, frame)
             elif frames.is_dhcp(frame, guest.port):
                 answer = dhcp.reply(frame, guest.port, guest.told)
                 if answer is not None:
                     self._give(guest, answer)
 
-    def _switch(self, guest: Guest, name: str, frame: bytes) -> None:
+    def _switch(self, guest: Guest, frame: bytes) -> None:
         if frame[:2] == SLIRP:
             return
         if frame[:6] == dhcp.SERVER_MAC:  # to us
             if frames.is_answer(frame, guest.port):
-                self._answered.add(name)
+                self._answered.add(guest.name)
             return
         where = None if frame[0] & 1 else self._find(guest.network, frame[:6])
         if isinstance(where, Guest):
@@ -198,7 +230,7 @@ class Switch:
                 self._give(where, frame)
         elif where is not None:
             self._carry(where, guest.network, frame)
-        elif self._buckets[name].take():
+        elif self._buckets[guest.name].take():
             self._to_all_here(guest.network, frame, guest)
             for id in self._peers:
                 self._carry(id, guest.network, frame)
@@ -237,10 +269,8 @@ class Switch:
                 self._give(guest, frame)
 
     def _give(self, guest: Guest, frame: bytes) -> None:
-        try:
-            guest.socket.sendto(frame, guest.theirs)
-        except OSError:
-            pass  # it does not listen, or does not keep up: an Ethernet drops frames
+        guest.link.put(frame)
+        self._given.add(guest.name)
 
     def _carry(self, id: bytes, network: int, frame: bytes) -> None:
         peer = self._peers.get(id)
@@ -248,4 +278,4 @@ class Switch:
             try:
                 self._trunk.sendto(self._sealer.seal(network, frame), peer[0])
             except OSError:
-                pass
+                pass  # an Ethernet drops frames

@@ -43,7 +43,7 @@ class User:
         self._session = secrets.token_bytes(16)
         self._host = own_address()
         self._trunk = _open_trunk(self._host)
-        self._ports: dict[str, Mapping[str, Any]] = {}  # our socket's path -> its `attach`
+        self._ports: dict[str, Mapping[str, Any]] = {}  # QEMU's socket -> its `attach`
         self._vms: dict[str, list[tuple[int, str]]] = {}
         self._peers: Mapping[str, Any] = {}
         self._pid, self._born = 0, 0.0
@@ -73,24 +73,23 @@ class User:
 
     async def attach(self, vm: str, number: int, nic: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Way`. Some 2 ms."""
-        ours = str(self._ground.rundir / f"{vm}.{number}.sw")
-        theirs = str(self._ground.rundir / f"{vm}.{number}.nic")
-        entry = {"way": "user", "files": [ours, theirs]}
+        path = str(self._ground.rundir / f"{vm}.{number}.nic")
+        entry = {"way": "user", "files": [path]}
         self._ground.journal.intend(way.key(vm, number), entry)
-        self._vms.setdefault(vm, []).append((number, ours))
-        words = {"ours": ours, "theirs": theirs, "nic": dict(nic), "mtu": MTU}
-        self._ports[ours] = words
+        self._vms.setdefault(vm, []).append((number, path))
+        words = {"name": path, "nic": dict(nic), "mtu": MTU}
+        self._ports[path] = words
         await self._ask({"attach": words})
-        sides = f"local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}"
-        netdevs = hubbed(number, [f"dgram,id=net{number},{sides}"])
+        listens = f"stream,id=net{number},server=on,addr.type=unix,addr.path={path}"
+        netdevs = hubbed(number, [listens])
         return {**nic, "mtu": MTU, "netdev": netdevs, HUB: True}
 
     async def detach(self, vm: str) -> None:
         """See `Way`."""
-        for number, ours in self._vms.pop(vm, []):
-            self._ports.pop(ours, None)
+        for number, path in self._vms.pop(vm, []):
+            self._ports.pop(path, None)
             with contextlib.suppress(WspilotError):
-                await self._ask({"detach": ours})
+                await self._ask({"detach": path})
             entry = self._ground.journal.entries.get(way.key(vm, number))
             if entry is not None:
                 undo(entry)
@@ -98,7 +97,7 @@ class User:
 
     async def answers(self, vm: str) -> bool:
         """See `Way`. The switch asks by ARP."""
-        told = [await self._ask({"ask": ours}) for _, ours in self._vms.get(vm, ())]
+        told = [await self._ask({"ask": path}) for _, path in self._vms.get(vm, ())]
         return any(one.get("answered") for one in told)
 
     async def peers(self, peers: Mapping[str, Any]) -> None:
@@ -193,7 +192,7 @@ class User:
 
 
 def undo(entry: Mapping[str, Any]) -> str:
-    """The sockets' files; the switch itself ended with its pilot."""
+    """The sockets' files (QEMU made them); the switch itself ended with its pilot."""
     for name in entry.get("files", ()):
         Path(str(name)).unlink(missing_ok=True)
     return ""

@@ -30,7 +30,7 @@ Do = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
 def hubbed(number: int, netdevs: list[str]) -> list[str]:
     """QEMU's `-netdev` options with a hub between NIC `number` and its network: room for a door.
 
-    `netdevs` are those of a dgram socket, with the id `net<number>`, which the hub takes over.
+    `netdevs` are those of one socket, with the id `net<number>`, which the hub takes over.
     """
     wire = [one.replace(f"id=net{number}", f"id=wire{number}", 1) for one in netdevs]
     return [
