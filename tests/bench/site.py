@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.bench.spent import Spent, spent
 from wspilot.client import call
 from wspilot.home import read_record
 
@@ -24,7 +25,7 @@ lrm = "local"
 vmm = "{vmm}"
 {more}
 [lrm.local]
-nodes = 16
+nodes = {nodes}
 [vmm.sim]
 boot_s = 2.0
 [[type]]
@@ -40,6 +41,7 @@ class BenchSite:
 
     def __init__(self, home: Path) -> None:
         self.home = home
+        self.used = Spent()  # of the last deploy, until it was active
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         return call(self.home, method, params, timeout_s=LIMIT_S + 10)
@@ -50,10 +52,14 @@ class BenchSite:
 
     def deploy(self, **asked: Any) -> tuple[float, float, dict[str, Any]]:
         """The same for whatever is asked for."""
-        begin, limit_s = time.perf_counter(), {"for": "active", "timeout_s": LIMIT_S}
+        before, limit_s = spent(str(self.home)), {"for": "active", "timeout_s": LIMIT_S}
+        begin = time.perf_counter()
         ws = self.call("deploy", **asked)["workspace"]
         active = self.call("wait", id=ws["id"], **limit_s)["workspace"]
         up = time.perf_counter() - begin
+        marks = {str(vm["slot"]) for vm in active["vms"]}
+        marks |= {f"/{vm['id']}.seed" for vm in active["vms"]}  # its QEMU
+        self.used = spent(str(self.home), *marks) - before
         begin = time.perf_counter()
         self.call("destroy", ids=[ws["id"]])
         self.call("wait", id=ws["id"], **{"for": "ended", "timeout_s": 60})
@@ -61,11 +67,13 @@ class BenchSite:
 
 
 @contextmanager
-def bench_site(vmm: str = "sim", image: Path | None = None, more: str = "") -> Iterator[BenchSite]:
+def bench_site(
+    vmm: str = "sim", image: Path | None = None, more: str = "", nodes: int = 16
+) -> Iterator[BenchSite]:
     """Start it, and end everything of it."""
     home = Path(tempfile.mkdtemp(prefix="wspilot-bench-"))
     try:
-        (home / "site.toml").write_text(SITE.format(vmm=vmm, more=more))
+        (home / "site.toml").write_text(SITE.format(vmm=vmm, more=more, nodes=nodes))
         if image is not None:
             shutil.copytree(image, home / "images" / "default")
         argv = [sys.executable, "-m", "wspilot", "--home", str(home), "daemon", "--detach",
