@@ -1,7 +1,7 @@
-"""Policy `reuse`: a held slot with room is used before the batch system is asked.
+"""Policy `reuse`: a held slot that serves nobody is used before the batch system is asked.
 
 Pure. Only spare slots are used, each by one workspace at a time: two workspaces that shared a slot
-would share its key, and so their private networks (docs/policies.md).
+would share its end, its picture and its private networks (docs/decisions.md, 38).
 """
 
 from __future__ import annotations
