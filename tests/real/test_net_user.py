@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import struct
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -48,6 +50,7 @@ def test_guests_of_two_nodes_reach_each_other_without_any_rights(nodes: list[str
         assert "5 packets transmitted, 5 packets received, 0% packet loss" in said
 
 
+HANG_S = 60.0
 TRUNK = 8 + frames.SEAL  # where a datagram's counter begins
 MACS, IPS = ("02:57:0a:4d:00:02", "02:57:0a:4d:00:03"), ("10.77.0.2", "10.77.0.3")
 TO_GUEST = udp(MACS[1], MACS[0], IPS, (5000, 7777), b"from a stranger")
@@ -69,9 +72,7 @@ class Trunk:
     def __init__(self, met: Meeting, heard: list[Heard]) -> None:
         mine, self.theirs = (one["trunk"] for one in met.facts)
         self.to = str(self.theirs["host"]), int(self.theirs["port"])
-        self.carried = [one.data for one in heard if (one.host, one.port) == self.to]
-        back = mine["host"], mine["port"]
-        self.back = [one.data for one in heard if (one.host, one.port) == back]
+        self.hear(met, heard)
         newest = max(int.from_bytes(one[TRUNK : TRUNK + 8], "big") for one in self.carried)
         key, session = bytes.fromhex(usernode.KEY), bytes.fromhex(mine["session"])
         # within the window of what was heard, so that a replay is refused for having been seen
@@ -82,6 +83,13 @@ class Trunk:
             frames.Sealer(key, b"x" * 16, newest + 1).seal(self.network, TO_GUEST),
         ]
         self._met, self._stamps = met, 0
+
+    def hear(self, met: Meeting, heard: list[Heard]) -> None:
+        """What has gone over the trunk by now, in either direction."""
+        mine = met.facts[0]["trunk"]
+        back = mine["host"], mine["port"]
+        self.carried = [one.data for one in heard if (one.host, one.port) == self.to]
+        self.back = [one.data for one in heard if (one.host, one.port) == back]
 
     def forged(self) -> list[bytes]:
         """What somebody can make of what he has heard: nothing of it may arrive."""
@@ -125,3 +133,27 @@ def test_what_another_user_sends_into_a_trunk_reaches_no_guest(nodes: list[str])
             there.send(*trunk.to, [good] * 3)
             here.send(*trunk.to, [good] * 3)
             assert trunk.counted(here)["udp"] == before["udp"] + 1, "but not twice"
+
+
+def switch_of(node: subprocess.Popen[str]) -> int:
+    argv = ["pgrep", "-P", str(node.pid), "-f", "wspilot-switch slot="]
+    return int(subprocess.run(argv, capture_output=True, check=True, timeout=20).stdout)
+
+
+def test_a_guest_is_reached_again_when_its_switch_was_killed(nodes: list[str]) -> None:
+    with stranger(nodes[0], "wsu0") as here:
+        with meeting("user", [["ip", "netns", "exec", name] for name in nodes]) as met:
+            trunk = Trunk(met, here.send("127.0.0.1", 9, []))
+
+            def replies(asked: list[bytes]) -> int:
+                """How often the guest has answered a stamp, the way back over the trunk."""
+                trunk.hear(met, here.send(*trunk.to, asked))
+                told = [one[TRUNK + frames.HEADER.size :] for one in trunk.back]
+                return sum(one[23] == 1 and one[34] == 14 for one in told)
+
+            for _ in range(2):
+                os.kill(switch_of(met.nodes[1]), signal.SIGKILL)
+                before, end = replies([]), time.monotonic() + HANG_S
+                while replies([trunk.rightful.seal(trunk.network, stamp())]) == before:
+                    assert time.monotonic() < end
+                    time.sleep(0.2)
