@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
+from textual._styles_cache import StylesCache
 from textual.widgets import Button, Input, Static
 
 from tests.tui.stage import (
@@ -37,6 +39,24 @@ async def test_it_draws_at_every_size(size: tuple[int, int]) -> None:
             assert "mpi-2026" in text and "NAME" in text
         await pilot.press("down", "enter", "escape", "question_mark", "escape")
         await settle(pilot)
+
+
+async def test_a_dialog_that_is_closed_leaves_nothing_painted_behind() -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(type(one) is StylesCache for one in gc.get_objects())
+
+    shown, _ = app()
+    async with shown.run_test(size=(160, 50)) as pilot:
+        await settle(pilot)
+        found = []
+        for _ in range(6):
+            await pilot.press("question_mark")
+            await settle(pilot)
+            await pilot.press("escape")
+            await settle(pilot)
+            found.append(kept())
+        assert found[-1] <= found[1], found
 
 
 async def test_the_tree_goes_from_workspaces_to_vms_and_folds() -> None:

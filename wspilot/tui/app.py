@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import work
+from textual._styles_cache import StylesCache
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.screen import Screen
 
 from wspilot.client import Update
@@ -101,6 +103,12 @@ class WspilotApp(App[None]):
 
     def get_default_screen(self) -> Screen[Any]:
         return self.main
+
+    def pop_screen(self) -> AwaitComplete:
+        """Textual 8 keeps the last 1,024 widgets whose colours it asked for in an `lru_cache`, and
+        with each all that it has painted: half a MiB for every dialog that was ever open."""
+        StylesCache.get_inner_outer.cache_clear()
+        return super().pop_screen()
 
     def on_mount(self) -> None:
         self._use_keys()
