@@ -29,6 +29,7 @@ from wspilot.node.root_helper import (
     Words,
     boot_id,
     forget,
+    head,
     is_stray,
     journal_of,
     load,
@@ -175,16 +176,15 @@ def book(caller: Caller, limits: Limits, words: Words) -> tuple[str, int, int]:
     """The record of a take, before anything moves: its name, and in KiB what domain 0 has and what
     of it is to go. Raises Refused."""
     check_user(caller, limits)
-    journal, slot = journal_of(caller, words), word(words, "slot")
+    record = head(caller, words)
     sweep(limits)
-    name, takes = take_name(caller.uid, journal), load(TAKE)
+    name, takes = take_name(caller.uid, record["journal"]), load(TAKE)
     if name in takes:
         raise Refused("this pilot has taken its memory already")
     full, others = _full(takes), sum(one["kb"] for one in takes.values())
     kb = _amount(limits, words, full - others)
     save(FULL, {"boot": boot_id(), "kb": full})
-    record = {"uid": caller.uid, "boot": boot_id(), "journal": journal, "slot": slot, "kb": kb}
-    save(name, record)
+    save(name, {**record, "kb": kb})
     return name, full - others, kb
 
 

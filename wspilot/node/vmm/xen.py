@@ -49,7 +49,7 @@ class Xen:
         self._guests: dict[str, Guest] = {}
 
     def overhead_mib(self, spec: VmSpec) -> int:
-        """As the helper counts it (`root_xen.overhead_mib`)."""
+        """As the helper counts it (`root_guest.overhead_mib`)."""
         return OVERHEAD_MIB + spec.memory_mib // 128
 
     def check(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.node.xen import recorded
 from wspilot.node import root_balloon as balloon
-from wspilot.node import root_bench, root_xen
+from wspilot.node import root_bench, root_disks, root_guest, root_xen
 from wspilot.node import root_helper as base
 from wspilot.node.root_helper import Caller, Limits, Refused
 
@@ -72,7 +72,7 @@ class User(Caller):
 @pytest.fixture
 def xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
     one = Hypervisor(tmp_path / "sys")
-    for module in (balloon, base, root_xen, root_bench):
+    for module in (balloon, base, root_disks, root_guest, root_xen, root_bench):
         for name, value in (
             ("RECORDS", tmp_path), ("SYSFS", one.root), ("MEMINFO", one.root / "meminfo"),
             ("xl", one.xl), ("boot_id", lambda: "boot-1"),
