@@ -14,13 +14,13 @@ from wspilot.text import clean
 MOST_ROWS, MOST_S = 16, 1e6
 _NUMBERS = ("n", "mean", "sd", "median")
 _RATIOS = ("over_bare", "over_bare_and_start")
-# Which bare step does the same, and how many starts of the helper it takes: kill-all asks what is
-# left, too.
-BARES = {
-    "reduce": ("bare reduce", 1),
-    "restore": ("bare restore", 1),
-    "kill-all": ("bare restore", 2),
-    "kill-all, VMs": ("bare end", 3),
+# Which bare steps do the same, and how many starts of the helper it takes: kill-all looks at what
+# is left, too.
+BARES: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "reduce": (("bare reduce",), 1),
+    "restore": (("bare restore",), 1),
+    "kill-all": (("bare restore", "bare list"), 2),
+    "kill-all, VMs": (("bare end",), 3),
 }
 
 
@@ -33,9 +33,9 @@ def figures(seconds: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
         row["mean"] = round(statistics.mean(values), 3)
         row["sd"] = round(statistics.stdev(values), 3) if len(values) > 1 else 0.0
         row["median"] = round(statistics.median(values), 3)
-        if name in BARES and BARES[name][0] in seconds:
-            bare, starts = BARES[name]
-            base = statistics.median(seconds[bare])
+        bares, starts = BARES.get(name, ((), 0))
+        if bares and all(one in seconds for one in bares):
+            base = sum(statistics.median(seconds[one]) for one in bares)
             row["over_bare"] = round(row["median"] / base, 2)
             row["over_bare_and_start"] = round(row["median"] / (base + starts * start), 2)
         found.append(row)

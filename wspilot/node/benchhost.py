@@ -112,6 +112,7 @@ class Trial:
             bare = root.ask("bench-memory", self._words, root.XEN_S)
             self._note("bare reduce", bare["reduce"])
             self._note("bare restore", bare["restore"])
+            self._note("bare list", bare["list"])
             journal.remove()
         with self._taken() as journal:
             give = {"journal": str(self._path)}

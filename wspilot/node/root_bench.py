@@ -11,14 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 from wspilot.node import root_balloon as balloon
-from wspilot.node.root_balloon import GUEST, SETTLE_S, TAKE, must
+from wspilot.node.root_balloon import GUEST, SETTLE_S, TAKE, domains, must
 from wspilot.node.root_helper import Caller, Limits, Record, Refused, Words, journal_of, load
 
 
 def memory(caller: Caller, limits: Limits, words: Words) -> Record:
-    """A slot's memory away from domain 0 and back: `xl mem-set`, and a look until it is true.
+    """A slot's memory away from domain 0 and back: `xl mem-set`, and a look until it is true; and
+    what `xl list` takes, by which whoever ends guests sees that none is left.
 
-    words: as of `balloon-take`. -> {reduce, restore}, seconds
+    words: as of `balloon-take`. -> {reduce, restore, list}, seconds
     """
     name, has, kb = balloon.book(caller, limits, words)
     limit_s = balloon.seconds(limits, "settle_s", SETTLE_S)
@@ -27,11 +28,12 @@ def memory(caller: Caller, limits: Limits, words: Words) -> Record:
     finally:
         back = _timed(lambda: balloon.settle(has, limit_s))
         balloon.unbook(name)
-    return {"reduce": away, "restore": back}
+    return {"reduce": away, "restore": back, "list": _timed(domains)}
 
 
 def end(caller: Caller, limits: Limits, words: Words) -> Record:
-    """What a script does at the end of a slot: `xl destroy` each of its guests, then the memory.
+    """What a script does at the end of a slot: `xl destroy` each of its guests, give the memory
+    back, and look that none is left.
 
     words: journal. -> {seconds}
     """
@@ -45,6 +47,7 @@ def end(caller: Caller, limits: Limits, words: Words) -> Record:
         for one in mine.values():
             must("destroy", str(one["domid"]), limit_s=balloon.DESTROY_S)
         balloon.settle(balloon.without(name), balloon.seconds(limits, "settle_s", SETTLE_S))
+        domains()
 
     seconds = _timed(bare)
     balloon.end_guests(mine)

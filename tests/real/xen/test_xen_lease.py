@@ -152,7 +152,15 @@ def test_a_slot_measures_its_node_and_one_that_is_interrupted_gives_the_memory_b
     found = site.cli(*words, "--rounds", "1", limit_s=2 * LIMIT_S)["bench"]
     assert (found["node"], found["state"]) == ("xenhost", "released")
     rows = {row["what"]: row for row in found["figures"]["figures"]}
-    assert set(rows) == {"helper", "bare reduce", "bare restore", "reduce", "restore", "kill-all"}
+    assert set(rows) == {
+        "helper",
+        "bare reduce",
+        "bare restore",
+        "bare list",
+        "reduce",
+        "restore",
+        "kill-all",
+    }
     assert all(row["median"] > 0 for row in rows.values()) and rows["kill-all"]["over_bare"] > 0
 
     bench = subprocess.Popen(site.argv(*words, "--rounds", "100"))

@@ -37,8 +37,8 @@ def test_bench_measures_and_leaves_the_node_as_it_was(host: XenHost) -> None:
     guests = f"--guests 1 --kernel {IMAGE['kernel']} --initrd {IMAGE['initrd']}"
     done = host.run(f"python3 {ZIPAPP} bench --rounds 1 --mib 128 --json {guests}", "alice", 600)
     rows = {row["what"]: row for row in json.loads(done.ok())["figures"]}
-    assert set(rows) == {"helper", "bare reduce", "bare restore", "reduce", "restore", "kill-all",
-                         "bare end", "kill-all, VMs"}  # fmt: skip
+    assert set(rows) == {"helper", "bare reduce", "bare restore", "bare list", "reduce", "restore",
+                         "kill-all", "bare end", "kill-all, VMs"}  # fmt: skip
     assert all(row["median"] > 0 for row in rows.values()) and rows["reduce"]["n"] == 3
     assert rows["kill-all, VMs"]["over_bare"] > 0
     refused = host.run(f"python3 {ZIPAPP} bench --rounds 1", "games")  # no sudo rule

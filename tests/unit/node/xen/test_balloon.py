@@ -134,8 +134,9 @@ def test_bare_xl_moves_memory_away_and_back_beside_another_pilots(
     take(words(tmp_path, "two_2", 100))
     xen.calls.clear()
     said = bare("bench-memory", words(tmp_path))
-    assert xen.calls == [f"mem-set 0 {kb * MIB}k" for kb in (724, 924)] and now(xen) == 924
-    assert set(said) == {"reduce", "restore"} and len(list(tmp_path.glob("*.take"))) == 1
+    moved = [f"mem-set 0 {kb * MIB}k" for kb in (724, 924)]
+    assert xen.calls == [*moved, "list -v"] and now(xen) == 924
+    assert set(said) == {"reduce", "restore", "list"} and len(list(tmp_path.glob("*.take"))) == 1
 
 
 def test_bare_xl_may_no_more_than_a_pilot(xen: Hypervisor, tmp_path: Path) -> None:
