@@ -103,6 +103,7 @@ def test_a_node_that_cannot_be_measured_says_why_and_its_slot_ends(
     try:
         assert cli(home, "bench", "host", "--rounds", "0").returncode == 2
         assert cli(home, "bench", "host", "--guests", "1").returncode == 2
+        assert cli(home, "bench", "host", "--mib", "1000000").returncode == 2
         host = cli(home, "bench", "host", "n1", "--rounds", "1", "--mib", "64")
         assert host.returncode == 1, host.stdout + host.stderr
         assert "nothing was measured (n1)" in host.stderr and "wspilot-root" in host.stderr

@@ -34,7 +34,7 @@ class Benching:
             self._check()
             spec = self._spec(params)
             walltime_s = int(parse_duration(params.get("duration"), "duration"))
-            event = Bench(id, spec, spec["mib"] + PROCESS_MIB, walltime_s)
+            event = Bench(id, spec, self._ppn(), spec["mib"] + PROCESS_MIB, walltime_s)
             self._requests.turn("bench", params, event, [])
         return self._document(id)
 
@@ -57,6 +57,11 @@ class Benching:
                 "`wspilot bench` measures the leases of any site; docs/xen.md has a Xen site",
             )
 
+    def _ppn(self) -> int:
+        """Torque knows a whole node only by all of its cores."""
+        site = self._service.site
+        return (site.node_cpus if site.lrm == "torque" else 0) or 1
+
     def _spec(self, params: Params) -> dict[str, Any]:
         spec: dict[str, Any] = {}
         for key, low, most in (("rounds", 1, MOST_ROUNDS), ("mib", 1, MOST_MIB),
@@ -69,6 +74,9 @@ class Benching:
                 spec[key] = text(params, key)
         if spec["guests"] and "kernel" not in spec:
             raise UsageError("bench host: guests need a kernel", "--kernel FILE, on the node")
+        most = self._service.site.node_memory_mib
+        if most and spec["mib"] + PROCESS_MIB > most:
+            raise UsageError(f"bench host: no node has {spec['mib']} MiB for it", "--mib M")
         self._check_node(str(spec.get("node", "")))
         return spec
 

@@ -143,10 +143,11 @@ class Trial:
 
     @contextlib.contextmanager
     def _journal(self) -> Iterator[journals.Journal]:
-        """A slot's; nobody holds it afterwards."""
+        """A slot's, from which anybody gives back what is taken; nobody holds it afterwards."""
         self._places.make(self._path.parent)  # kill-all removes what is empty
         opened = journals.create(self._path, {"slot": self._slot, "boot": proc.boot_id()})
         try:
+            opened.intend("reserve", {"adapter": "balloon", **self._own})
             yield opened
         finally:
             opened.close()
@@ -155,7 +156,6 @@ class Trial:
     def _taken(self) -> Iterator[journals.Journal]:
         """The same, with domain 0's memory taken."""
         with self._journal() as opened:
-            opened.intend("reserve", {"adapter": "balloon", **self._own})
             self._time("reduce", lambda: root.ask("balloon-take", self._words, root.XEN_S))
             yield opened
 

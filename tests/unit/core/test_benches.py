@@ -26,7 +26,7 @@ FIGURES = {"mib": 64, "figures": [ROW]}
 
 def _asked(**spec: object) -> Dialogue:
     d = Dialogue()
-    d.say(Bench(ID, {"rounds": 2, "mib": 64, "guests": 0, **spec}, 128, 600))
+    d.say(Bench(ID, {"rounds": 2, "mib": 64, "guests": 0, **spec}, 1, 128, 600))
     return d
 
 

@@ -20,7 +20,7 @@ def ask(turn: Turn, event: Bench) -> Slot:
         id=event.id,
         workspace="",
         nodes=1,
-        ppn=1,
+        ppn=event.ppn,
         memory_mib=event.memory_mib,
         walltime_s=event.walltime_s,
         created=turn.now,

@@ -82,6 +82,7 @@ class Bench:
 
     id: str
     spec: Mapping[str, Any]
+    ppn: int
     memory_mib: int
     walltime_s: int
 
