@@ -74,8 +74,8 @@ class Benching:
                 spec[key] = text(params, key)
         if spec["guests"] and "kernel" not in spec:
             raise UsageError("bench host: guests need a kernel", "--kernel FILE, on the node")
-        most = self._service.site.node_memory_mib
-        if most and spec["mib"] + PROCESS_MIB > most:
+        whole = self._service.site.node_memory_mib
+        if whole and spec["mib"] + PROCESS_MIB > whole:
             raise UsageError(f"bench host: no node has {spec['mib']} MiB for it", "--mib M")
         self._check_node(str(spec.get("node", "")))
         return spec
