@@ -336,6 +336,7 @@ class Slot:
     cancel_at: float = 0.0
     cancel_said: str = ""
     repair_of: str = ""  # a repair job's node
+    bench: Mapping[str, Any] = field(default_factory=dict)  # what its job measures, where
     again: str = ""  # the slot that was asked for in its place
     warm: bool = False  # asked for in advance, for whoever comes
     idle_at: Optional[float] = None  # since when it stands for nobody (or is being emptied for it)

@@ -21,15 +21,18 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parent
-SHARED = ("__init__", "errors", "text", "model", "messages", "ext4", "qcow2", "channel")
+SHARED = (
+    *("__init__", "errors", "text", "model", "messages", "ext4", "qcow2", "channel"),
+    "hostfigures",
+)
 PACKED = PACKAGE / "_data" / "wspilot-node.pyz"
 WHEN = (2020, 1, 1, 0, 0, 0)
 SHEBANG = b"#!/usr/bin/env python3\n"
 ROOT_SHEBANG = b"#!/usr/bin/python3 -I\n"
 ROOT_FILES = (
     *("__init__", "node/__init__", "node/values", "node/root_helper", "node/root_taps"),
-    *("node/root_filter", "node/root_dhcp", "node/root_xl", "node/root_balloon", "node/root_xen"),
-    "node/root_main",
+    *("node/root_filter", "node/root_dhcp", "node/root_xl", "node/root_balloon", "node/root_guest"),
+    *("node/root_disks", "node/root_xen", "node/root_bench", "node/root_main"),
 )
 MAIN = """\
 import sys

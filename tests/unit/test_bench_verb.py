@@ -87,7 +87,34 @@ def test_what_cannot_be_had_is_told_and_is_a_failure(home: Path) -> None:
     assert cli(home, "bench", "--leases", "0").returncode == 2
     assert cli(home, "bench", "--duration", "7200").returncode == 2
     host = cli(home, "bench", "host")
-    assert host.returncode == 5 and "needs root on the node" in host.stderr
+    assert host.returncode == 5 and "this site's VMM is sim" in host.stderr
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_be_measured_says_why_and_its_slot_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    site, home = tmp_path / "site.toml", tmp_path / "h"
+    site.write_text('[site]\nlrm = "local"\nvmm = "xen"\n[lrm.local]\nnodes = ["n1"]\n'
+                    '[[type]]\nname = "small"\ncpus = 1\nmemory = "128MiB"\n')  # fmt: skip
+    started = cli(home, "daemon", "--detach", "--config", str(site))
+    assert started.returncode == 0, started.stderr
+    try:
+        assert cli(home, "bench", "host", "--rounds", "0").returncode == 2
+        assert cli(home, "bench", "host", "--guests", "1").returncode == 2
+        assert cli(home, "bench", "host", "--mib", "1000000").returncode == 2
+        host = cli(home, "bench", "host", "n1", "--rounds", "1", "--mib", "64")
+        assert host.returncode == 1, host.stdout + host.stderr
+        assert "nothing was measured (n1)" in host.stderr and "wspilot-root" in host.stderr
+        (slot,) = json.loads(cli(home, "slots", "--json").stdout)["slots"]
+        assert (slot["state"], slot["nodes"]) == ("failed", ["n1"])
+        (node,) = json.loads(cli(home, "nodes", "--json").stdout)["nodes"]
+        assert node["state"] == "clean", "nothing was taken, and it said so"
+    finally:
+        record = read_record(home)
+        assert record is not None
+        os.kill(record.pid, signal.SIGTERM)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ HEADLESS = sorted(
 )
 SHARED = ("wspilot.errors", "wspilot.text", "wspilot.model", "wspilot.messages", "wspilot.ext4",
           "wspilot.qcow2",
-          "wspilot.channel")  # fmt: skip
+          "wspilot.channel", "wspilot.hostfigures")  # fmt: skip
 HEAVY = ("asyncio", "textual", "sh", "tinydb", "watchdog", "tomli", "rich", "qemu")
 
 

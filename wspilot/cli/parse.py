@@ -163,6 +163,7 @@ def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--type", metavar="T", help="lease type (the smallest)")
     one.add_argument("--image", metavar="I")
     one.add_argument("--duration", metavar="D", default="10m")
+    _bench_host(one.add_argument_group("bench host", "as wspilot-node.pyz bench, on NODE"))
     one = verbs.add_parser("wait", parents=[common, limits], help="wait for a workspace or VM")
     one.add_argument("id", metavar="ID")
     one.add_argument("--for", dest="goal", choices=["active", "ended"], default="active")
@@ -174,6 +175,14 @@ def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--abandon", action="store_true", help="close the books without proof")
     _living(verbs, common, limits)
     _reaching(verbs, common)
+
+
+def _bench_host(group: Any) -> None:
+    group.add_argument("--rounds", type=int, default=20, metavar="N", help="trials (20)")
+    group.add_argument("--mib", type=int, default=256, metavar="M", help="memory moved (256)")
+    group.add_argument("--guests", type=int, default=0, metavar="N", help="kill-all ends N too")
+    group.add_argument("--kernel", metavar="FILE", help="on the node: what they boot from")
+    group.add_argument("--initrd", metavar="FILE")
 
 
 def _reaching(verbs: Any, common: argparse.ArgumentParser) -> None:

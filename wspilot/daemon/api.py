@@ -16,6 +16,7 @@ from wspilot import __version__, ensemble
 from wspilot.daemon import documents, fsck, hostkeys, slotfiles
 from wspilot.daemon.acting import Acting
 from wspilot.daemon.addresses import Pools
+from wspilot.daemon.benching import Benching
 from wspilot.daemon.core import spares
 from wspilot.daemon.core.events import Deploy, Forget, Repair
 from wspilot.daemon.core.turn import derive_id
@@ -53,6 +54,7 @@ class ServiceApi:
             "config": self._config,
             "status": self._status,
             "shutdown": self._shutdown,
+            **Benching(service, self._requests).handlers(),
             **Acting(service, self._requests).handlers(),
             **Reach(service, self._requests).handlers(),
         }

@@ -217,7 +217,8 @@ def proofs(books: Books, workspaces: Iterable[Workspace], repairs: bool) -> list
     if repairs:
         for slot in books.slots():
             if not slot.workspace and slot.state in FINAL_SLOT:
-                of = f"repair of {slot.repair_of}" if slot.repair_of else "spare"
+                spare = "bench" if slot.bench else "spare"
+                of = f"repair of {slot.repair_of}" if slot.repair_of else spare
                 rows += _of_slot(books, slot, of)
     return rows
 

@@ -197,7 +197,7 @@ class Effects:
             text = clean(f"the slot's files could not be written: {error}", 300)
             service.post(Submitted(slot.id, effect.calls, Answer(Verdict.RETRY, text=text)))
             return
-        dirty = () if slot.repair_of else tuple(sorted(service.books.dirty_nodes))
+        dirty = () if slotfiles.pinned(slot) else tuple(sorted(service.books.dirty_nodes))
         answer = await self._ask(slot, place, dirty)
         if answer.verdict is Verdict.REFUSED and dirty:
             # Without its dirty nodes the site may be too small: then a pilot that lands on one
@@ -215,7 +215,8 @@ class Effects:
         service = self._service
         slot = service.books.slot(id)
         ws = service.books.workspace(slot.workspace) if slot else None
-        if slot is None or (ws is None and not slot.repair_of and slot.idle_at is None):
+        alone = slot is not None and (slot.repair_of or slot.bench or slot.idle_at is not None)
+        if slot is None or (ws is None and not alone):
             raise WspilotError(f"slot {id} is not on the books")
         zipapp = self._node_code()
         place = service.spool.root / "slots" / id

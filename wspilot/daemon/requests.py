@@ -12,7 +12,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from wspilot.daemon import documents
-from wspilot.daemon.core.events import Act, Deploy, Destroy, Extend, Forget, Repair
+from wspilot.daemon.core.events import (
+    Act,
+    Bench,
+    Deploy,
+    Destroy,
+    EndBench,
+    Extend,
+    Forget,
+    Repair,
+)
 from wspilot.daemon.service import Service
 from wspilot.daemon.store import StoreFull
 from wspilot.errors import NotFound, Refused, UsageError
@@ -21,7 +30,7 @@ from wspilot.text import clean, did_you_mean
 
 Params = Mapping[str, Any]
 Handler = Callable[[Params, int], Awaitable[dict[str, Any]]]
-Request = Deploy | Destroy | Act | Extend | Forget | Repair
+Request = Deploy | Destroy | Act | Extend | Forget | Repair | Bench | EndBench
 
 
 class Requests:

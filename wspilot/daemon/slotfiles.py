@@ -32,9 +32,15 @@ def job_request(slot: Slot, name: str, place: Path, exclude: tuple[str, ...]) ->
         script=str(place / "job.sh"),
         output=str(place / "job.out"),
         whole_node=slot.whole_node,
-        hosts=(slot.repair_of,) if slot.repair_of else (),
+        hosts=pinned(slot),
         exclude=exclude,
     )
+
+
+def pinned(slot: Slot) -> tuple[str, ...]:
+    """The one node where its job must run, or none."""
+    node = slot.repair_of or str(slot.bench.get("node", ""))
+    return (node,) if node else ()
 
 
 def launch_argv(site: Site, spool: Path, zipapp: Path, slot: str) -> tuple[str, ...]:
@@ -98,6 +104,7 @@ def pilot_settings(
         "workspace_key": hmac.new(secret, b"workspace\0" + key_of.encode(), "sha256").hexdigest(),
         "heartbeat_s": 30,
         "repair": bool(slot.repair_of),
+        "bench": dict(slot.bench),
         "lrm": site.lrm,
         "live": {} if slot.repair_of else live(site),
         "images": {**asdict(site.images), "repository": str(site.images_dir)},

@@ -1,9 +1,9 @@
 """`wspilot-node.pyz bench`: the paper's trials on this node: domain 0 reduced, restored, kill-all.
 
-Each round does the same with bare `xl` (settled and seen, too) and with the root helper, so that
-what wspilot adds is a ratio within one run. The helper's start is measured alone. With a kernel,
-kill-all is tried with guests too, beside `xl destroy` of as many. By root, for bare xl needs root;
-nothing else may have memory of domain 0 meanwhile.
+Each round does the same with bare `xl` (settled and seen, too; a verb of the root helper, timed in
+there) and as a pilot does it, so that what wspilot adds is a ratio within one run. The helper's
+start is measured alone. With a kernel, kill-all is tried with guests too, beside `xl destroy` of as
+many. Nothing else may have memory of domain 0 meanwhile.
 """
 
 from __future__ import annotations
@@ -11,52 +11,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
-import subprocess
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from wspilot.errors import Refused, WspilotError
+from wspilot.hostfigures import figures, table
 from wspilot.node import journal as journals
 from wspilot.node import proc, root
 from wspilot.node.core.killall import Scope
 from wspilot.node.killall import run as kill_all
 from wspilot.node.places import Places
-from wspilot.node.values import dataclass
-from wspilot.text import clean
+from wspilot.node.values import dataclass, field
 
-CURRENT = Path("/sys/devices/system/xen_memory/xen_memory0/info/current_kb")
-SETTLE_S, XL_S, POLL_S, SLACK_KB = 120.0, 300.0, 0.02, 64
 SLOT, NODE = "bench000", "bench"
 MOST_ROUNDS, MOST_GUESTS = 1000, 64
 GUEST_MIB = 96
-BARE = "ws-bench-{}"
 APPEND = "quiet console=hvc0"
-
-
-def bench(rounds: int, mib: int, guests: Guests, as_json: bool) -> int:
-    """Measure, print. Raises WspilotError; domain 0 has its memory again either way."""
-    if os.geteuid() != 0:
-        raise Refused("bench measures bare xl too, which needs root", "run it as root")
-    if not 1 <= rounds <= MOST_ROUNDS or not 1 <= mib <= 1 << 20:
-        raise Refused(f"--rounds {rounds} --mib {mib} makes no sense")
-    if guests.n and (not 0 < guests.n <= MOST_GUESTS or not guests.kernel):
-        raise Refused(f"--guests {guests.n} needs --kernel, and 1 to {MOST_GUESTS} of them")
-    if root.ask("xen-list", {}, root.XEN_S)["taken_mib"]:
-        raise Refused("a slot has memory of domain 0 now", "try again when the node is free")
-    trial = Trial(mib, guests)
-    try:
-        for _ in range(rounds):
-            trial.round()
-    finally:
-        trial.close()
-    document = {"schema": 1, "mib": mib, "figures": figures(trial.seconds)}
-    print(json.dumps(document) if as_json else table(document))
-    return 0
 
 
 @dataclass(frozen=True)
@@ -67,37 +39,81 @@ class Guests:
     kernel: str = ""
     initrd: str = ""
 
-    def config(self, name: str) -> str:
-        """xl.cfg(5) of one that bare xl starts."""
-        lines = {"name": name, "kernel": self.kernel, "ramdisk": self.initrd, "extra": APPEND}
-        text = "".join(f'{key} = "{value}"\n' for key, value in lines.items() if value)
-        return f"{text}memory = {GUEST_MIB}\n"
-
     def words(self, n: int) -> dict[str, Any]:
-        """The same for the root helper."""
+        """One of them, for the root helper."""
         return {"vm": f"b{n}", "uuid": str(uuid.uuid4()), "kind": "pv", "cpus": 1,
                 "mib": GUEST_MIB, "kernel": self.kernel, "initrd": self.initrd,
                 "append": APPEND, "nics": [], "disks": []}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured. Raises Refused when it makes no sense."""
+
+    rounds: int
+    mib: int
+    guests: Guests = field(default_factory=Guests)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.rounds <= MOST_ROUNDS or not 1 <= self.mib <= 1 << 20:
+            raise Refused(f"--rounds {self.rounds} --mib {self.mib} makes no sense")
+        n = self.guests.n
+        if n and (not 0 < n <= MOST_GUESTS or not self.guests.kernel):
+            raise Refused(f"--guests {n} needs --kernel, and 1 to {MOST_GUESTS} of them")
+
+
+def bench(plan: Plan, as_json: bool) -> int:
+    """Measure, print. Raises WspilotError; domain 0 has its memory again either way."""
+    document = measured(plan, NODE, SLOT)
+    print(json.dumps(document) if as_json else table(document))
+    return 0
+
+
+def measured(
+    plan: Plan,
+    node: str,
+    slot: str,
+    step: Callable[[], None] = lambda: None,
+    left_s: Callable[[], float] = lambda: float("inf"),
+) -> dict[str, Any]:
+    """The document of a bench. `step` is called after each; no round begins that might take longer
+    than `left_s`. Raises WspilotError."""
+    if root.ask("xen-list", {}, root.XEN_S)["taken_mib"]:
+        raise Refused("a slot has memory of domain 0 now", "try again when the node is free")
+    trial = Trial(plan, Places(node, os.getuid()), slot, step)
+    done, longest = 0, 0.0
+    try:
+        while done < plan.rounds and left_s() > 1.5 * longest:
+            began = time.monotonic()
+            trial.round()
+            done, longest = done + 1, max(longest, time.monotonic() - began)
+    finally:
+        trial.close()
+    note = "" if done == plan.rounds else f"{done} of {plan.rounds} rounds: its time was over"
+    if not done:
+        raise WspilotError("there was no time for one round")
+    return {"schema": 1, "mib": plan.mib, "note": note, "figures": figures(trial.seconds)}
+
+
 class Trial:
     """`seconds`: what each step took, in every round."""
 
-    def __init__(self, mib: int, guests: Guests) -> None:
+    def __init__(self, plan: Plan, places: Places, slot: str, step: Callable[[], None]) -> None:
         self.seconds: dict[str, list[float]] = {}
-        self._guests, self._bare = guests, list[str]()
-        self._mib, self._full_kb = mib, _current_kb()
-        self._places = Places(NODE, 0)
-        self._path = self._places.keep / f"{SLOT}_{os.getpid():08x}.journal"
-        self._entry = {"adapter": "balloon", "journal": str(self._path), "slot": SLOT}
-        self._words = {"journal": str(self._path), "slot": SLOT, "mib": mib, "policy": "exact"}
+        self._guests, self._places, self._slot, self._step = plan.guests, places, slot, step
+        self._path = places.keep / f"{slot}_{os.getpid():08x}.journal"
+        self._own = {"journal": str(self._path), "slot": slot}
+        self._words = {**self._own, "mib": plan.mib, "policy": "exact"}
 
     def round(self) -> None:
         """Every step once. What is bare goes first: it finds no ballooned page to reuse either."""
-        low = self._full_kb - self._mib * 1024
         self._time("helper", lambda: root.ask("about", {}))
-        self._time("bare reduce", lambda: _settle(low))
-        self._time("bare restore", lambda: _settle(self._full_kb))
+        with self._journal() as journal:
+            bare = root.ask("bench-memory", self._words, root.XEN_S)
+            self._note("bare reduce", bare["reduce"])
+            self._note("bare restore", bare["restore"])
+            self._note("bare list", bare["list"])
+            journal.remove()
         with self._taken() as journal:
             give = {"journal": str(self._path)}
             self._time("restore", lambda: root.ask("balloon-give", give, root.XEN_S))
@@ -106,56 +122,56 @@ class Trial:
             pass
         self._time("kill-all", self._kill_all)
         if self._guests.n:
-            self._round_with_guests(low)
+            self._round_with_guests()
 
-    def _round_with_guests(self, low: int) -> None:
-        _settle(low)
-        with tempfile.NamedTemporaryFile("w", suffix=".cfg") as file:
-            for n in range(self._guests.n):
-                name = BARE.format(n)
-                file.seek(0)
-                file.truncate()
-                file.write(self._guests.config(name))
-                file.flush()
-                _xl("create", "-q", file.name)
-                self._bare.append(name)
-        self._time("bare end", self._bare_end)
+    def _round_with_guests(self) -> None:
         with self._taken() as journal:
-            for n in range(self._guests.n):
-                words = {**self._guests.words(n), "journal": str(self._path), "slot": SLOT}
-                identity = {"uuid": words["uuid"], "files": []}
-                journal.intend(f"vm:b{n}", {"vmm": "xen", "identity": identity})
-                root.ask("xen-create", words, root.XEN_S)
+            self._start(journal)
+            give = {"journal": str(self._path)}
+            self._note("bare end", root.ask("bench-end", give, root.XEN_S)["seconds"])
+            journal.remove()
+        with self._taken() as journal:
+            self._start(journal)
         self._time("kill-all, VMs", self._kill_all)
 
+    def _start(self, journal: journals.Journal) -> None:
+        for n in range(self._guests.n):
+            words = {**self._guests.words(n), **self._own}
+            identity = {"uuid": words["uuid"], "files": []}
+            journal.intend(f"vm:b{n}", {"vmm": "xen", "identity": identity})
+            root.ask("xen-create", words, root.XEN_S)
+
     @contextlib.contextmanager
-    def _taken(self) -> Iterator[journals.Journal]:
-        """A slot's journal, with domain 0's memory taken; nobody holds it afterwards."""
+    def _journal(self) -> Iterator[journals.Journal]:
+        """A slot's, from which anybody gives back what is taken; nobody holds it afterwards."""
         self._places.make(self._path.parent)  # kill-all removes what is empty
-        opened = journals.create(self._path, {"slot": SLOT, "boot": proc.boot_id()})
+        opened = journals.create(self._path, {"slot": self._slot, "boot": proc.boot_id()})
         try:
-            opened.intend("reserve", self._entry)
-            self._time("reduce", lambda: root.ask("balloon-take", self._words, root.XEN_S))
+            opened.intend("reserve", {"adapter": "balloon", **self._own})
             yield opened
         finally:
             opened.close()
 
-    def _bare_end(self) -> None:
-        """What a script does: destroy each, then the memory."""
-        while self._bare:
-            _xl("destroy", self._bare[-1])
-            self._bare.pop()
-        _settle(self._full_kb)
+    @contextlib.contextmanager
+    def _taken(self) -> Iterator[journals.Journal]:
+        """The same, with domain 0's memory taken."""
+        with self._journal() as opened:
+            self._time("reduce", lambda: root.ask("balloon-take", self._words, root.XEN_S))
+            yield opened
 
     def _kill_all(self) -> None:
-        report = kill_all(Scope(slot=SLOT, uid=0, node=NODE))
+        report = kill_all(Scope(slot=self._slot, uid=os.getuid(), node=self._places.node))
         if report["left"]:
             raise WspilotError(f"kill-all left {'; '.join(report['left'])}")
 
     def _time(self, name: str, work: Callable[[], Any]) -> None:
         began = time.monotonic()
         work()
-        self.seconds.setdefault(name, []).append(time.monotonic() - began)
+        self._note(name, time.monotonic() - began)
+
+    def _note(self, name: str, seconds: float) -> None:
+        self.seconds.setdefault(name, []).append(seconds)
+        self._step()
 
     def close(self) -> None:
         """Whatever happened, domain 0 is as it was."""
@@ -163,71 +179,4 @@ class Trial:
         try:
             root.ask("xen-list", {}, root.XEN_S)  # what has no journal is a stray, and is undone
         finally:
-            for name in self._bare:
-                with contextlib.suppress(WspilotError):
-                    _xl("destroy", name)
-            _settle(self._full_kb)
             self._places.tidy()
-
-
-def _settle(kb: int) -> None:
-    """`xl mem-set`, and a look until it is true: the least that a careful script does."""
-    _xl("mem-set", "0", f"{kb}k")
-    end = time.monotonic() + SETTLE_S
-    while abs(_current_kb() - kb) > SLACK_KB:
-        if time.monotonic() > end:
-            raise WspilotError(f"domain 0 has {_current_kb()} KiB, not {kb}")
-        time.sleep(POLL_S)
-
-
-def _xl(*words: str) -> None:
-    """Raises WspilotError."""
-    try:
-        subprocess.run(["xl", *words], check=True, timeout=XL_S)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise WspilotError(f"bare xl: {clean(str(error), 200)}") from error
-
-
-def _current_kb() -> int:
-    return int(CURRENT.read_text())
-
-
-# Which bare step does the same, and how many starts of the helper it takes: kill-all asks what is
-# left, too.
-BARES = {
-    "reduce": ("bare reduce", 1),
-    "restore": ("bare restore", 1),
-    "kill-all": ("bare restore", 2),
-    "kill-all, VMs": ("bare end", 3),
-}
-
-
-def figures(seconds: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """n, mean, SD, median of each; and what wspilot takes over bare xl and the helper's start."""
-    start = statistics.median(seconds["helper"])
-    found = []
-    for name, values in seconds.items():
-        row: dict[str, Any] = {"what": name, "n": len(values)}
-        row["mean"] = round(statistics.mean(values), 3)
-        row["sd"] = round(statistics.stdev(values), 3) if len(values) > 1 else 0.0
-        row["median"] = round(statistics.median(values), 3)
-        if name in BARES and BARES[name][0] in seconds:
-            bare, starts = BARES[name]
-            base = statistics.median(seconds[bare])
-            row["over_bare"] = round(row["median"] / base, 2)
-            row["over_bare_and_start"] = round(row["median"] / (base + starts * start), 2)
-        found.append(row)
-    return found
-
-
-def table(document: Mapping[str, Any]) -> str:
-    """As people read it."""
-    lines = [f"{document['mib']} MiB of domain 0; seconds"]
-    lines.append(f"{'':14}{'n':>4}{'mean':>8}{'SD':>8}{'median':>8}  over bare xl (+ helper)")
-    for row in document["figures"]:
-        line = f"{row['what']:14}{row['n']:>4}"
-        line += "".join(f"{row[key]:>8.2f}" for key in ("mean", "sd", "median"))
-        if "over_bare" in row:
-            line += f"  {row['over_bare']:.2f} ({row['over_bare_and_start']:.2f})"
-        lines.append(line)
-    return "\n".join(lines)

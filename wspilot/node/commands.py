@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
         "repair", parents=[slot, node], help="undo what is left on one node; starts nothing"
     )
     repair.set_defaults(run=_repair)
+    measured = commands.add_parser(
+        "measure", parents=[slot, node], help="bench, for a slot of `wspilot bench host`"
+    )
+    measured.set_defaults(run=_measure)
     test = commands.add_parser("selftest", help="does this node fit?")
     test.add_argument("--json", action="store_true", help="one document instead of lines")
     test.set_defaults(run=_selftest)
@@ -108,6 +112,15 @@ def _repair(options: argparse.Namespace, spool: Path, began: float) -> int:
     return repair(Job(spool, options.slot, (), began), options.epoch, options.node, nodes)
 
 
+def _measure(options: argparse.Namespace, spool: Path, began: float) -> int:
+    from wspilot.node.benchjob import measure
+    from wspilot.node.launcher import Job
+
+    nodes = tuple(name for name in options.nodes.split(",") if name)
+    job = Job(spool, options.slot, (), began - options.age)
+    return measure(job, options.epoch, options.node, nodes)
+
+
 def _kill_all(options: argparse.Namespace, spool: Path, began: float) -> int:
     from wspilot.node.killall import Request, kill_all
 
@@ -122,7 +135,7 @@ def _selftest(options: argparse.Namespace, spool: Path, began: float) -> int:
 
 
 def _bench(options: argparse.Namespace, spool: Path, began: float) -> int:
-    from wspilot.node.benchhost import Guests, bench
+    from wspilot.node.benchhost import Guests, Plan, bench
 
     guests = Guests(options.guests, options.kernel, options.initrd)
-    return bench(options.rounds, options.mib, guests, options.json)
+    return bench(Plan(options.rounds, options.mib, guests), options.json)

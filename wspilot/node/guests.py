@@ -54,11 +54,13 @@ def _guest(pid: int) -> Guest | None:
     place = Path("/proc") / str(pid)
     try:
         argv = (place / "cmdline").read_bytes().split(b"\0")
+        if not _QEMU.fullmatch(argv[0]):  # of hundreds of processes nothing more is read
+            return None
         uid = place.stat().st_uid
     except OSError:
         return None
     start = start_time(pid)
-    if not _QEMU.fullmatch(argv[0]) or start is None:
+    if start is None:
         return None
     words = [word.decode("utf-8", "replace") for word in argv]
     after = dict(zip(words, words[1:]))

@@ -120,7 +120,8 @@ def plan(
     job: Job, settings: Settings, epoch: int, nodes: Sequence[str]
 ) -> tuple[tuple[str, ...], ...]:
     """The commands that start one pilot per node, or in a later epoch what repairs the node."""
-    what = "pilot" if epoch == 1 else "repair"
+    first = "measure" if settings.bench else "pilot"
+    what = first if epoch == 1 else "repair"
     pilot = (*job.program, what, "--spool", str(job.spool), "--slot", job.slot)
     pilot += ("--epoch", str(epoch), "--age", f"{proc.now() - job.began:.3f}")
     if settings.start:

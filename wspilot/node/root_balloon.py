@@ -29,6 +29,7 @@ from wspilot.node.root_helper import (
     Words,
     boot_id,
     forget,
+    head,
     is_stray,
     journal_of,
     load,
@@ -156,29 +157,35 @@ def take(caller: Caller, limits: Limits, words: Words) -> Record:
 
     words: journal, slot, mib, policy (`exact`, or `node`: all but the reserve, at least mib).
     """
-    check_user(caller, limits)
-    journal, slot = journal_of(caller, words), word(words, "slot")
-    sweep(limits)
-    name, takes = take_name(caller.uid, journal), load(TAKE)
     began = time.monotonic()
-    if name in takes:
-        raise Refused("this pilot has taken its memory already")
-    full, others = _full(takes), sum(one["kb"] for one in takes.values())
-    kb = _amount(limits, words, full - others)
-    save(FULL, {"boot": boot_id(), "kb": full})
-    record = {"uid": caller.uid, "boot": boot_id(), "journal": journal, "slot": slot, "kb": kb}
-    save(name, record)
+    name, has, kb = book(caller, limits, words)
     try:
-        settle(full - others - kb, seconds(limits, "settle_s", SETTLE_S))
+        settle(has - kb, seconds(limits, "settle_s", SETTLE_S))
     except Refused as error:
-        settle(full - others, seconds(limits, "settle_s", SETTLE_S))  # first this, then the record
-        _forget(name)
+        settle(has, seconds(limits, "settle_s", SETTLE_S))  # first this, then the record
+        unbook(name)
         raise Refused(f"{error}; it was given back", error.hint) from None
     return {
         "mib": kb // 1024,
         "dom0_mib": current_kb() // 1024,
         "seconds": round(time.monotonic() - began, 3),
     }
+
+
+def book(caller: Caller, limits: Limits, words: Words) -> tuple[str, int, int]:
+    """The record of a take, before anything moves: its name, and in KiB what domain 0 has and what
+    of it is to go. Raises Refused."""
+    check_user(caller, limits)
+    record = head(caller, words)
+    sweep(limits)
+    name, takes = take_name(caller.uid, record["journal"]), load(TAKE)
+    if name in takes:
+        raise Refused("this pilot has taken its memory already")
+    full, others = _full(takes), sum(one["kb"] for one in takes.values())
+    kb = _amount(limits, words, full - others)
+    save(FULL, {"boot": boot_id(), "kb": full})
+    save(name, {**record, "kb": kb})
+    return name, full - others, kb
 
 
 def give(caller: Caller, limits: Limits, words: Words) -> Record:
@@ -204,7 +211,7 @@ def sweep(limits: Limits) -> list[str]:
             undone += end_guests({name: record})
     for name, record in load(TAKE).items():
         if record.get("boot") != boot_id():
-            _forget(name)  # Xen was started anew: nothing of it is left
+            unbook(name)  # Xen was started anew: nothing of it is left
         elif is_stray(record):
             with contextlib.suppress(Refused):  # it stays on the books, and counts as taken
                 undone += [*_undo(name, record, limits), f"{record['kb'] // 1024} MiB given back"]
@@ -215,19 +222,24 @@ def _undo(name: str, record: Record, limits: Limits) -> list[str]:
     """One take, until /sys shows that it is undone. Raises Refused; then it stays on the books."""
     mine = {n: one for n, one in load(GUEST).items() if one["journal"] == record["journal"]}
     ended = end_guests(mine) if mine else []
-    takes = load(TAKE)
-    others = sum(one["kb"] for n, one in takes.items() if n != name)
     try:
-        settle(_full(takes) - others, seconds(limits, "settle_s", SETTLE_S))
+        settle(without(name), seconds(limits, "settle_s", SETTLE_S))
     except Refused as error:
         names = [one_line(one.name, 60) for one in domains()]
         held = f"; guests on this node: {', '.join(names)}" if names else ""
         raise Refused(f"{error}{held}", error.hint) from None
-    _forget(name)
+    unbook(name)
     return ended
 
 
-def _forget(name: str) -> None:
+def without(name: str) -> int:
+    """What domain 0 has when this take is undone, in KiB."""
+    takes = load(TAKE)
+    return _full(takes) - sum(int(one["kb"]) for n, one in takes.items() if n != name)
+
+
+def unbook(name: str) -> None:
+    """A take whose memory is back."""
     forget(name)
     if not load(TAKE):
         forget(FULL)

@@ -255,6 +255,12 @@ def journal_of(caller: Caller, words: Words) -> str:
     return path
 
 
+def head(caller: Caller, words: Words) -> Record:
+    """What every record of a pilot's begins with: whose it is, and how long it holds."""
+    journal, slot = journal_of(caller, words), word(words, "slot")
+    return {"uid": caller.uid, "boot": boot_id(), "journal": journal, "slot": slot}
+
+
 def is_stray(record: Words) -> bool:
     """Of another boot, or of a pilot whose journal says that nothing is left of it."""
     return record.get("boot") != boot_id() or not os.path.lexists(str(record.get("journal")))

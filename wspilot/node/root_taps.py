@@ -24,10 +24,9 @@ from wspilot.node.root_helper import (
     Record,
     Refused,
     Words,
-    boot_id,
     forget,
+    head,
     is_stray,
-    journal_of,
     load,
     number,
     one_line,
@@ -51,10 +50,7 @@ def attach(caller: Caller, limits: Limits, words: Words) -> Record:
     """
     sweep_taps()
     record = {
-        "uid": caller.uid,
-        "boot": boot_id(),
-        "journal": journal_of(caller, words),
-        "slot": word(words, "slot"),
+        **head(caller, words),
         "vm": word(words, "vm", VM),
         **_nic(limits, words),
     }

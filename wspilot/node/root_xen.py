@@ -1,27 +1,23 @@
-"""Xen guests, for the root helper: made from checked words, on memory that was taken, and ended.
+"""Xen guests, for the root helper: made on memory that was taken, and ended; what Xen says of them.
 
-The caller's files are opened as the caller and handed to xl as open files, so that no path can be
-changed in between; disks go through loop devices that free themselves. Each NIC is one that the
-network verbs have pinned to its MAC and address. A guest's record is written before its create:
-its uuid finds it again, also half-made.
+A guest's record is written before its create: its uuid finds it again, also half-made. Its words
+are `root_guest`'s, its files `root_disks`'.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import stat
-import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from wspilot.node import root_balloon as balloon
 from wspilot.node import root_xl
-from wspilot.node.root_balloon import GUEST, TAKE, domains, must, xl
+from wspilot.node.root_balloon import GUEST, domains, must, xl
+from wspilot.node.root_disks import block_script, handed, loop
+from wspilot.node.root_guest import UUID, check_room, guest_of
 from wspilot.node.root_helper import (
     RECORDS,
     Caller,
@@ -31,7 +27,6 @@ from wspilot.node.root_helper import (
     Words,
     boot_id,
     forget,
-    journal_of,
     load,
     number,
     one_line,
@@ -39,32 +34,11 @@ from wspilot.node.root_helper import (
     save,
     word,
 )
-from wspilot.node.root_taps import TAP
 from wspilot.node.root_xl import Domain
 
 LOG, SCRIPTS = Path("/var/log/xen"), Path("/etc/xen/scripts")
 CREATE_S, SAVE_S, GRACE_MOST_S = 120.0, 600.0, 600
-MOST_MIB, MOST_CPUS, MOST_DISKS = 1 << 22, 512, 16
-UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-VM = re.compile(r"[a-z0-9]{1,10}")
-VDEV = re.compile(r"xvd[a-z]")
-VIF = re.compile(r"ws[a-z0-9]{1,10}\.[0-9]")
-LOOP_GET_FREE, LOOP_CONFIGURE, LO_READ_ONLY, LO_AUTOCLEAR = 0x4C82, 0x4C0A, 1, 4
 POLL_S = 0.3
-# Instead of Xen's own script, whose sharing checks a loop device of our own does not need: dozens
-# of processes, a /dev/stdin, and on a busy node more than the 40 s that libxl gives it.
-BLOCK = """\
-#!/bin/sh
-[ "$1" = add ] || exit 0
-d=$(xenstore-read "$XENBUS_PATH/params") && n=$(stat -L -c %t:%T "$d") || exit 1
-exec xenstore-write "$XENBUS_PATH/physical-device" "$n" \\
-  "$XENBUS_PATH/physical-device-path" "$d" "$XENBUS_PATH/hotplug-status" connected
-"""
-
-
-def overhead_mib(mib: int) -> int:
-    """What Xen needs for a guest beside its memory: page tables, grants, its shadow."""
-    return 8 + mib // 128
 
 
 def patience_s(limits: Limits) -> float:
@@ -81,12 +55,12 @@ def create(caller: Caller, limits: Limits, words: Words) -> Record:
     Raises Refused; then nothing of it is left but, for one that was known before, its record.
     """
     balloon.check_user(caller, limits)
-    guest = _guest(caller, words)
+    guest = guest_of(caller, words)
     name, limit_s = guest["uuid"] + GUEST, balloon.seconds(limits, "create_s", CREATE_S)
     known = load(GUEST).get(name)
     if known is not None and not caller.owns(known["uid"]):
         raise Refused("that guest is another user's")
-    _check_room(guest, name)
+    check_room(guest, name)
     saved = RECORDS / balloon.saved_name(name)
     if words.get("restore") and not saved.exists():
         raise Refused(f"nothing was saved of {guest['name']}")
@@ -212,81 +186,6 @@ VERBS: dict[str, Callable[[Caller, Limits, Words], Record]] = {
 }
 
 
-# -- a guest's words
-
-
-def _guest(caller: Caller, words: Words) -> Record:
-    """The guest as a record: every word checked, so that `config` can use them."""
-    vm = word(words, "vm", VM)
-    append = words.get("append") or ""
-    if not isinstance(append, str) or len(append) > root_xl.APPEND_LIMIT:
-        raise Refused(f"`append` is no text of at most {root_xl.APPEND_LIMIT} characters")
-    if not root_xl.PLAIN.fullmatch(append):
-        raise Refused("`append` holds quotes, a backslash, or what is not plain text")
-    return {
-        "uid": caller.uid,
-        "boot": boot_id(),
-        "journal": journal_of(caller, words),
-        "slot": word(words, "slot"),
-        "vm": vm,
-        "name": f"ws-{caller.uid}-{vm}",
-        "uuid": word(words, "uuid", UUID),
-        "kind": word(words, "kind", re.compile("|".join(root_xl.KINDS))),
-        "cpus": number(words, "cpus", 1, MOST_CPUS),
-        "mib": number(words, "mib", 1, MOST_MIB),
-        "kernel": word(words, "kernel", root_xl.PATH),
-        "initrd": word(words, "initrd", root_xl.PATH) if words.get("initrd") else "",
-        "append": append,
-        "nics": [_nic(caller, vm, one) for one in _some(words, "nics")],
-        "disks": [_disk(one) for one in _some(words, "disks")],
-    }
-
-
-def _some(words: Words, key: str) -> list[Any]:
-    found = words.get(key) or []
-    if not isinstance(found, list) or len(found) > MOST_DISKS:
-        raise Refused(f"`{key}` is not a list of at most {MOST_DISKS}")
-    return found
-
-
-def _nic(caller: Caller, vm: str, vif: object) -> Record:
-    """A NIC that `net-attach` has pinned for this VM: no other may there be."""
-    if not isinstance(vif, str) or not VIF.fullmatch(vif):
-        raise Refused(f"{one_line(repr(vif), 40)} is no NIC")
-    record = load(TAP).get(vif + TAP)
-    if record is None or not caller.owns(record["uid"]) or record["vm"] != vm:
-        raise Refused(f"NIC {vif} was not attached for VM {vm}")
-    return {"vif": vif, "mac": record["mac"], "bridge": record["bridge"]}
-
-
-def _disk(one: object) -> Record:
-    if not isinstance(one, dict) or one.get("access") not in ("r", "w"):
-        raise Refused(f"{one_line(repr(one), 80)} is no disk")
-    return {
-        "path": word(one, "path", root_xl.PATH),
-        "vdev": word(one, "vdev", VDEV),
-        "access": str(one["access"]),
-    }
-
-
-def _check_room(guest: Words, name: str) -> None:
-    """A pilot's guests have the memory that it took, and no more. Raises Refused."""
-    take = load(TAKE).get(balloon.take_name(guest["uid"], guest["journal"]))
-    if take is None or take["boot"] != boot_id():
-        raise Refused("this pilot has taken no memory for guests")
-    used = sum(
-        one["mib"] + overhead_mib(one["mib"])
-        for n, one in load(GUEST).items()
-        if n != name and one["journal"] == guest["journal"]
-    )
-    need = guest["mib"] + overhead_mib(guest["mib"])
-    if used + need > take["kb"] // 1024:
-        raise Refused(
-            f"{need} MiB for {guest['name']} and {used} MiB for its sisters are more than the "
-            f"{take['kb'] // 1024} MiB that were taken"
-        )
-
-
 # -- starting one
 
 
@@ -296,94 +195,19 @@ def _start(caller: Caller, guest: Record, saved: Path | None, limit_s: float) ->
     path.parent.mkdir(mode=0o700, exist_ok=True)
     with contextlib.ExitStack() as stack:
         files = {
-            key: stack.enter_context(_handed(caller, guest[key], "r"))
+            key: stack.enter_context(handed(caller, guest[key], "r"))
             for key in ("kernel", "initrd")
             if guest[key]
         }
-        disks = [stack.enter_context(_loop(caller, one)) for one in guest["disks"]]
+        disks = [stack.enter_context(loop(caller, one)) for one in guest["disks"]]
         stack.callback(path.unlink, missing_ok=True)
-        path.write_text(root_xl.config(guest, files, disks, _block_script() if disks else ""))
+        path.write_text(root_xl.config(guest, files, disks, block_script() if disks else ""))
         argv = ["restore", str(path), str(saved)] if saved else ["create", "-q", str(path)]
         must(*argv, limit_s=SAVE_S if saved else limit_s)
     found = _domain(guest["uuid"])
     if found is None:
         raise Refused(f"{guest['name']} ended at once: {_why({**guest, 'domid': None}) or 'why?'}")
     return found.id
-
-
-def _block_script() -> str:
-    """Beside the records: /run may be mounted noexec. By rename: another guest may run it now."""
-    path = RECORDS / "block"
-    if not path.exists() or path.read_text() != BLOCK:
-        draft = RECORDS / ".block"
-        draft.write_text(BLOCK)
-        draft.chmod(0o755)
-        draft.rename(path)
-    return str(path)
-
-
-@contextlib.contextmanager
-def _opened(caller: Caller, path: str, access: str) -> Iterator[int]:
-    """A regular file, opened with the caller's rights and none of root's."""
-    groups = os.getgroups()
-    try:
-        if caller.uid:
-            os.initgroups(caller.name, caller.gid)
-            os.setegid(caller.gid)
-            os.seteuid(caller.uid)
-        flags = (os.O_RDWR if access == "w" else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(path, flags)
-    except OSError as error:
-        raise Refused(f"{path} cannot be opened by {caller.name}: {error.strerror}") from None
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        os.setgroups(groups)
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            raise Refused(f"{path} is not a file")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-@contextlib.contextmanager
-def _handed(caller: Caller, path: str, access: str) -> Iterator[str]:
-    """A path by which xl opens exactly the file that was opened here."""
-    with _opened(caller, path, access) as fd:
-        yield f"/proc/{os.getpid()}/fd/{fd}"
-
-
-@contextlib.contextmanager
-def _loop(caller: Caller, disk: Mapping[str, str]) -> Iterator[str]:
-    """A loop device above the file, which frees itself when nobody has it open any more."""
-    flags = LO_AUTOCLEAR | (LO_READ_ONLY if disk["access"] == "r" else 0)
-    with _opened(caller, disk["path"], disk["access"]) as backing:
-        name = os.fsencode(disk["path"])[-63:]
-        config = struct.pack("=II16xQQQIIII64s64s32s16x64x", backing, 0, 0, 0, 0, 0, 0, 0, flags,
-                             name, b"", b"")  # fmt: skip
-        device = _free_loop(config)
-    try:
-        yield device[0]
-    finally:
-        os.close(device[1])
-
-
-def _free_loop(config: bytes) -> tuple[str, int]:
-    """A free loop device, configured: its path, and the descriptor that holds it."""
-    with open("/dev/loop-control", "rb") as control:
-        for _ in range(20):
-            path = f"/dev/loop{fcntl.ioctl(control, LOOP_GET_FREE)}"
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.ioctl(fd, LOOP_CONFIGURE, config)
-                return path, fd
-            except OSError as error:
-                os.close(fd)
-                if error.errno != 16:  # EBUSY: somebody else was faster
-                    raise Refused(f"{path}: {error.strerror}", "Linux 5.8 or newer") from None
-    raise Refused("no loop device is free")
 
 
 def _tty(caller: Caller, domid: int) -> str:

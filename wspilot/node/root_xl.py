@@ -101,6 +101,11 @@ _KNOWN: Sequence[tuple[str, str, str]] = (
         "Xen has not enough free memory for it",
         "domain 0 gives memory up late: was it reserved and settled?",
     ),
+    (
+        r"neither hap nor shadow paging available",
+        "this processor has not what a PVH guest needs",
+        'kind = "pv" needs nothing of it',
+    ),
     (r"Could not find bridge device (\S+)", "this node has no bridge {}", ""),
     (r"cannot execute (\S+): No such file", "Xen's script {} is not there", "xen-utils-common"),
     (

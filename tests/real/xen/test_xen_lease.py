@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ cidr = "10.9.0.0/24"
 IMAGE = {"kind": "kernel", "kernel": "guest.vmlinux", "initrd": "guest.initrd", "ready": "agent",
          "append": "quiet mitigations=off console=hvc0"}  # fmt: skip
 LIMIT_S = 420
+CURRENT = "/sys/devices/system/xen_memory/xen_memory0/info/current_kb"
 
 
 @pytest.fixture
@@ -102,11 +105,15 @@ class Site:
             shutil.chown(path, user.uid, user.gid)
         self.cli("daemon", "--detach", "--config", str(site))
 
-    def cli(self, *words: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
+    def argv(self, *words: str) -> list[str]:
         argv = ["setpriv", f"--reuid={self.user.uid}", f"--regid={self.user.gid}", "--clear-groups"]
         argv += ["env", "-i", f"HOME={self.user.home}", "PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"]
-        argv += [f"WSPILOT_HOME={self.home}", str(self.install.wspilot), *words, "--json"]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=limit_s, check=False)
+        return [*argv, f"WSPILOT_HOME={self.home}", str(self.install.wspilot), *words, "--json"]
+
+    def cli(self, *words: str, limit_s: float = LIMIT_S) -> dict[str, Any]:
+        done = subprocess.run(
+            self.argv(*words), capture_output=True, text=True, timeout=limit_s, check=False
+        )
         if done.returncode:
             for log in self.home.glob("log/daemon.log"):
                 print(log.read_text()[-3000:], file=sys.stderr)
@@ -135,3 +142,39 @@ def test_a_lease_from_the_users_word_to_its_confirmed_end(
     assert (ended["state"], ended["outcome"]) == ("ended", "destroyed")
     node = site.cli("nodes")["nodes"][0]
     assert (node["name"], node["state"]) == ("xenhost", "clean")
+
+
+def test_a_slot_measures_its_node_and_one_that_is_interrupted_gives_the_memory_back(
+    host: XenHost, user: TestUser, install: UserInstall
+) -> None:
+    site = Site(host, user, install)
+    words = ("bench", "host", "xenhost", "--mib", "128", "--duration", "40m")
+    found = site.cli(*words, "--rounds", "1", limit_s=2 * LIMIT_S)["bench"]
+    assert (found["node"], found["state"]) == ("xenhost", "released")
+    rows = {row["what"]: row for row in found["figures"]["figures"]}
+    assert set(rows) == {
+        "helper",
+        "bare reduce",
+        "bare restore",
+        "bare list",
+        "reduce",
+        "restore",
+        "kill-all",
+    }
+    assert all(row["median"] > 0 for row in rows.values()) and rows["kill-all"]["over_bare"] > 0
+
+    bench = subprocess.Popen(site.argv(*words, "--rounds", "100"))
+    try:
+        host.until(f"[ $(cat {CURRENT}) -lt {(DOM0_MIB - 64) * 1024} ]", LIMIT_S)
+        bench.send_signal(signal.SIGINT)
+        assert bench.wait(LIMIT_S) == 130
+    finally:
+        bench.kill()
+        bench.wait()
+    end = time.monotonic() + LIMIT_S
+    while (slot := site.cli("slots")["slots"][-1])["state"] not in ("released", "preempted"):
+        assert time.monotonic() < end, slot
+        time.sleep(1)
+    (node,) = site.cli("nodes")["nodes"]
+    assert (node["name"], node["state"], node["owes"]) == ("xenhost", "clean", [])
+    assert host.run(f"cat {CURRENT}").ok().strip() == str(DOM0_MIB * 1024)

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from wspilot.daemon.core import acting, endings, leases, pilots, repairs, silence, slots
+from wspilot.daemon.core import acting, benches, endings, leases, pilots, repairs, silence, slots
 from wspilot.daemon.core.books import Books
 from wspilot.daemon.core.events import (
     Act,
+    Bench,
     Cancel,
     Cancelled,
     Claim,
@@ -20,6 +21,7 @@ from wspilot.daemon.core.events import (
     Deploy,
     Destroy,
     Effect,
+    EndBench,
     Event,
     Extend,
     Forget,
@@ -90,6 +92,10 @@ def _apply(turn: Turn, event: Event) -> bool:
         leases.forget(turn, event)
     elif isinstance(event, Repair):
         repairs.soon(turn, event.node)
+    elif isinstance(event, Bench):
+        slots.submit(turn, benches.ask(turn, event))
+    elif isinstance(event, EndBench):
+        benches.end(turn, event.id)
     elif isinstance(event, Recovered):
         _recover(turn)
     return True

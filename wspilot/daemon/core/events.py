@@ -76,6 +76,25 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """A node is to be measured: by a slot of this id, which does nothing else. `spec`: how, and
+    `node` where one was named."""
+
+    id: str
+    spec: Mapping[str, Any]
+    ppn: int
+    memory_mib: int
+    walltime_s: int
+
+
+@dataclass(frozen=True)
+class EndBench:
+    """Nobody waits for that slot's figures any more."""
+
+    id: str
+
+
+@dataclass(frozen=True)
 class Submitted:
     """What came of a slot's qsub number `calls`."""
 
@@ -152,6 +171,8 @@ Event = Union[
     Extend,
     Forget,
     Repair,
+    Bench,
+    EndBench,
     Submitted,
     Polled,
     Cancelled,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from wspilot import hostfigures
 from wspilot.daemon.core import acting, endings, nodes, picture, rounds
 from wspilot.daemon.core.nodes import SPOKEN, better_skew, number
 from wspilot.daemon.core.orders import send_release, withdraw
@@ -329,6 +330,8 @@ def _last_word(turn: Turn, slot: Slot, pilot: PilotRecord, note: Notification) -
         cause=pilot.cause or ("" if released and not note.of else cause),
         spans=(*pilot.spans, *_spans(note.data)),
     )
+    if slot.bench and (told := hostfigures.checked(note.data.get("bench"))) is not None:
+        pilot = replace(pilot, facts={**pilot.facts, "bench": told})
     turn.books.put(pilot)
     if pilot.id not in slot.pilots:  # a guardian's ward, of which nothing was heard
         slot = turn.slot(slot, slot.state, pilots=(*slot.pilots, pilot.id))

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from wspilot.daemon.core import repairs, spares
+from wspilot.daemon.core import benches, repairs, spares
 from wspilot.daemon.core.endings import all_spoke, fail, job_gone, let_go, press
 from wspilot.daemon.core.events import Cancel, Poll, Polled, Ran, Submit, Submitted
 from wspilot.daemon.core.turn import Turn
@@ -311,6 +311,7 @@ def _delete(turn: Turn, slot: Slot, job: Job, why: str) -> None:
 
 def tick(turn: Turn) -> None:
     """What time alone decides about slots."""
+    benches.tick(turn)
     for new in (*repairs.tick(turn), *spares.tick(turn)):
         submit(turn, new)
     for id in sorted(turn.books.open_slots):

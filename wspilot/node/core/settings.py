@@ -34,6 +34,7 @@ class Settings:
     node_python: str = "python3"
     heartbeat_s: float = 30.0
     repair: bool = False
+    bench: Mapping[str, Any] = field(default_factory=dict)  # what to measure; empty: nothing
     lrm: str = ""
     kvm: Mapping[str, Any] = field(default_factory=dict)  # node -> [boot id, verdict], if known
     workspace: str = ""
@@ -81,7 +82,8 @@ _KINDS: Mapping[str, Any] = {
     ),
     **dict.fromkeys(("nodes", "take_mib"), int),
     **dict.fromkeys(("pack", "allow_root", "guardian", "repair"), bool),
-    **dict.fromkeys(("budget", "vmm_options", "kvm", "networks", "images", "live"), Mapping),
+    **dict.fromkeys(("budget", "vmm_options", "kvm", "networks"), Mapping),
+    **dict.fromkeys(("images", "live", "bench"), Mapping),
     "start": list,
 }
 

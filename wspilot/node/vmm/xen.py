@@ -49,7 +49,7 @@ class Xen:
         self._guests: dict[str, Guest] = {}
 
     def overhead_mib(self, spec: VmSpec) -> int:
-        """As the helper counts it (`root_xen.overhead_mib`)."""
+        """As the helper counts it (`root_guest.overhead_mib`)."""
         return OVERHEAD_MIB + spec.memory_mib // 128
 
     def check(self) -> None:
@@ -135,13 +135,16 @@ class Xen:
         """Its memory goes into a file of root's; what goes wrong leaves it running.
 
         Whoever does not wait for it (its end is near) does not stop xl: the end of its console is
-        then no end that `_look` may clear away, for its saved memory would go too.
+        then no end that `_look` may clear away, for its saved memory would go too. Where the answer
+        was lost nobody knows whether xl is done: `_look` does, at its console's end.
         """
         guest.resting = True
         try:
             await self._do(guest, "suspend")
-        except root.Declined:
+        except (WspilotError, OSError):
             guest.resting = False
+            if not guest.running:  # that end has come already
+                self._ended(guest)
             raise
         guest.rest()
         guest.saved = True
@@ -232,7 +235,8 @@ class Xen:
             guest.task = asyncio.ensure_future(self._look(guest))
 
     async def _look(self, guest: Guest) -> None:
-        """It powered itself off, crashed, or wants to start again."""
+        """It powered itself off, crashed, or wants to start again; or it was saved, and whoever
+        asked has been told that it was not: then it comes back from its memory."""
         try:
             found = await root.asked("xen-list", {}, root.XEN_S)
         except (WspilotError, OSError) as error:
@@ -242,13 +246,15 @@ class Xen:
         there = [row for row in found.get("domains", ()) if row["uuid"] == guest.spec.uuid]
         why = str(found.get("ended", {}).get(guest.spec.uuid) or "")
         guest.rest()
-        if why == "reboot" and not there:
-            guest.say_booting("the guest restarts itself")
+        if why in ("reboot", "suspend") and not there:
+            guest.saved = why == "suspend"
+            if not guest.saved:
+                guest.say_booting("the guest restarts itself")
             try:
                 await self._again(guest)
                 return
             except (WspilotError, OSError) as error:
-                why = f"it wanted to start again: {clean(str(error), 200)}"
+                why = f"it could not be started again: {clean(str(error), 200)}"
         self._guests.pop(guest.spec.id, None)
         guest.close()
         guest.say_gone(why)

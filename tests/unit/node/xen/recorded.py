@@ -90,3 +90,8 @@ SYNTAX = """\
 Failed to parse config: Invalid argument
 """
 NO_DOMAIN = "nosuch is an invalid domain identifier (rc=-6)\n"
+
+NO_PVH = """\
+libxl: error: libxl_create.c:46:libxl__domain_create_info_setdefault: neither hap nor shadow \
+paging available
+"""

@@ -11,8 +11,8 @@ import pytest
 
 from tests.unit.node.xen import recorded
 from wspilot.node import root_balloon as balloon
+from wspilot.node import root_bench, root_disks, root_guest, root_xen
 from wspilot.node import root_helper as base
-from wspilot.node import root_xen
 from wspilot.node.root_helper import Caller, Limits, Refused
 
 MIB = 1024
@@ -72,7 +72,7 @@ class User(Caller):
 @pytest.fixture
 def xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
     one = Hypervisor(tmp_path / "sys")
-    for module in (balloon, base, root_xen):
+    for module in (balloon, base, root_disks, root_guest, root_xen, root_bench):
         for name, value in (
             ("RECORDS", tmp_path), ("SYSFS", one.root), ("MEMINFO", one.root / "meminfo"),
             ("xl", one.xl), ("boot_id", lambda: "boot-1"),
@@ -82,6 +82,7 @@ def xen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hypervisor:
     monkeypatch.setattr(base, "CONF", tmp_path / "node.conf")
     monkeypatch.setattr(base, "journal_of", journal)
     monkeypatch.setattr(balloon, "journal_of", journal)
+    monkeypatch.setattr(root_bench, "journal_of", journal)
     monkeypatch.setattr(balloon, "POLL_S", 0.001)
     if os.getuid():
         monkeypatch.setattr(base.os, "fstat", lambda fd: os.stat_result((0o100644, *[0] * 9)))
@@ -120,6 +121,62 @@ def test_what_was_taken_comes_back(xen: Hypervisor, tmp_path: Path) -> None:
     assert give(one) == {"mib": 200, "ended": [], "dom0_mib": 1024}
     assert give(one)["mib"] == 0 and now(xen) == 1024
     assert not list(tmp_path.glob("*.take")) and not (tmp_path / "dom0.full").exists()
+
+
+def bare(verb: str, said: dict[str, Any], user: Caller | None = None) -> Any:
+    user = user or User()
+    return root_bench.VERBS[verb](user, Limits(user), said)
+
+
+def test_bare_xl_moves_memory_away_and_back_beside_another_pilots(
+    xen: Hypervisor, tmp_path: Path
+) -> None:
+    take(words(tmp_path, "two_2", 100))
+    xen.calls.clear()
+    said = bare("bench-memory", words(tmp_path))
+    moved = [f"mem-set 0 {kb * MIB}k" for kb in (724, 924)]
+    assert xen.calls == [*moved, "list -v"] and now(xen) == 924
+    assert set(said) == {"reduce", "restore", "list"} and len(list(tmp_path.glob("*.take"))) == 1
+
+
+def test_bare_xl_may_no_more_than_a_pilot(xen: Hypervisor, tmp_path: Path) -> None:
+    for user, mib, why in ((User(1502, "eve"), 64, "eve may not"), (User(), 700, "its minimum")):
+        with pytest.raises(Refused, match=why):
+            bare("bench-memory", words(tmp_path, mib=mib), user)
+    with pytest.raises(Refused, match="has taken no memory"):
+        bare("bench-end", words(tmp_path))
+    assert now(xen) == 1024 and xen.calls == [] and not list(tmp_path.glob("*.take"))
+
+
+def test_a_bare_step_that_does_not_settle_is_undone_by_whoever_comes_next(
+    xen: Hypervisor, tmp_path: Path
+) -> None:
+    xen.stuck = True
+    xen.set(1000 * MIB)  # neither way is done in time
+    one = words(tmp_path)
+    with pytest.raises(Refused, match="after it was told"):
+        bare("bench-memory", one)
+    assert list(tmp_path.glob("*.take")), "on the books"
+    xen.stuck = False
+    (tmp_path / "one_1.journal").unlink()
+    balloon.sweep(Limits(User()))
+    assert now(xen) == 1024 and not list(tmp_path.glob("*.take"))
+
+
+def test_a_bare_end_destroys_the_callers_guests_and_no_others(
+    xen: Hypervisor, tmp_path: Path
+) -> None:
+    mine, other = words(tmp_path), words(tmp_path, "two_2", 100)
+    take(mine)
+    take(other)
+    for n, (said, uuid) in enumerate(((mine, "1" * 8), (other, "2" * 8)), 1):
+        full = f"{uuid}-1111-1111-1111-111111111111"
+        xen.domains[full] = f"ws-1500-vm{n}"
+        base.save(f"{full}.guest", {"uid": 1500, "boot": "boot-1", "uuid": full, "domid": n,
+                                    "journal": said["journal"], "mib": 96})  # fmt: skip
+    assert bare("bench-end", mine)["seconds"] >= 0
+    assert list(xen.domains.values()) == ["ws-1500-vm2"] and now(xen) == 924
+    assert [one.name[0] for one in tmp_path.glob("*.guest")] == ["2"]
 
 
 def test_two_pilots_add_up_in_any_order(xen: Hypervisor, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from wspilot.errors import WspilotError
+from wspilot.errors import TimedOut, WspilotError
 from wspilot.node import root
 from wspilot.node.vmm.base import VmEvent, VmSpec
 from wspilot.node.vmm.xen import Xen
@@ -125,6 +125,47 @@ async def test_a_suspend_that_is_refused_leaves_it_running(helper: Helper, tmp_p
     os.close(helper.console)
     await until(lambda: helper.calls[-1] == "xen-end")  # its end is noticed as ever
     assert xen.identity("vm1") is None
+
+
+LOST = [
+    WspilotError("the root helper's xen-do: no word"),
+    TimedOut("the root helper's xen-do took longer than 1500 s"),
+    OSError("no more processes"),
+]
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda one: type(one).__name__)
+async def test_the_end_of_a_guest_is_noticed_after_a_suspend_without_an_answer(
+    helper: Helper, tmp_path: Path, error: Exception
+) -> None:
+    events: list[VmEvent] = []
+    xen = await made(tmp_path, events)
+    helper.fails["xen-do suspend"] = error
+    with pytest.raises(type(error)):
+        await xen.act("vm1", "suspend", {})
+    helper.ends = "poweroff"
+    os.close(helper.console)
+    await until(lambda: helper.calls[-1] == "xen-end")
+    assert "powered itself off" in events[-1].text and xen.identity("vm1") is None
+
+
+async def test_a_guest_that_was_saved_while_the_answer_was_lost_comes_back_from_its_memory(
+    helper: Helper, tmp_path: Path
+) -> None:
+    events: list[VmEvent] = []
+    xen = await made(tmp_path, events)
+    helper.fails["xen-do suspend"] = WspilotError("the root helper's xen-do: no word")
+    helper.delay["xen-do suspend"] = 0.2
+    suspending = asyncio.ensure_future(xen.act("vm1", "suspend", {}))
+    await asyncio.sleep(0.05)
+    helper.ends = "suspend"
+    os.close(helper.console)  # xl is done before anybody knows
+    with pytest.raises(WspilotError, match="no word"):
+        await suspending
+    await until(lambda: "resumed" in [event.text for event in events])
+    asked = ["xen-create", "xen-do suspend", "xen-list", "xen-create restore"]
+    assert helper.calls == asked and xen.identity("vm1") is not None
+    await xen.close()
 
 
 async def test_a_resume_that_fails_leaves_it_suspended(helper: Helper, tmp_path: Path) -> None:

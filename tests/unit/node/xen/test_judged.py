@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.node.xen import recorded
-from wspilot.node import benchhost, root_xl, selftest
+from wspilot import hostfigures
+from wspilot.node import root_xl, selftest
 
 FACTS: dict[str, Any] = {
     "xen_version": "4.17.7", "total_memory": "2047", "free_memory": "1000", "xl_conf": "auto",
@@ -79,17 +80,31 @@ def test_what_another_version_calls_info_has_none_of_its_keys() -> None:
 def test_the_benchs_figures_against_bare_xl_of_the_same_run() -> None:
     seconds = {
         "helper": [0.5, 0.5, 0.5], "bare reduce": [2.0, 2.0, 5.0], "bare restore": [1.0, 1.0, 1.0],
-        "reduce": [2.5, 2.5, 2.5], "restore": [1.5, 1.5, 3.0], "kill-all": [2.0, 2.0, 2.0],
+        "bare list": [0.2, 0.2, 0.2],
+        "reduce": [2.5, 2.5, 2.5], "restore": [1.5, 1.5, 3.0], "kill-all": [2.2, 2.2, 2.2],
     }  # fmt: skip
-    rows = {row["what"]: row for row in benchhost.figures(seconds)}
+    rows = {row["what"]: row for row in hostfigures.figures(seconds)}
     assert rows["bare reduce"] == {"what": "bare reduce", "n": 3, "mean": 3.0, "sd": 1.732,
                                    "median": 2.0}  # fmt: skip
     assert (rows["reduce"]["over_bare"], rows["reduce"]["over_bare_and_start"]) == (1.25, 1.0)
     assert (rows["restore"]["over_bare"], rows["restore"]["over_bare_and_start"]) == (1.5, 1.0)
-    assert rows["kill-all"]["over_bare_and_start"] == 1.0, "it starts the helper twice"
-    assert "reduce" in benchhost.table({"mib": 256, "figures": list(rows.values())})
+    assert rows["kill-all"]["over_bare_and_start"] == 1.0, "it starts the helper twice, and looks"
+    assert "reduce" in hostfigures.table({"mib": 256, "figures": list(rows.values())})
+
+
+def test_a_document_from_a_node_is_read_as_numbers_and_clean_words_or_not_at_all() -> None:
+    row = {"what": "reduce\x1b[2J", "n": 3, "mean": 1.0, "sd": 0.1, "median": 1.0}
+    ratios = {"over_bare": 1.5, "over_bare_and_start": 1.1}
+    found = hostfigures.checked({"mib": 128, "figures": [{**row, **ratios, "more": 1}, row]})
+    assert found is not None and "\x1b" not in str(found) and "more" not in str(found)
+    assert "1.50 (1.10)" in hostfigures.table(found)
+    for bad in (None, {}, {"mib": 1}, {"mib": "1", "figures": []}, {"mib": 1, "figures": [1]},
+                {"mib": 1, "figures": [{**row, "mean": "1"}]},
+                {"mib": 1, "figures": [{**row, "mean": float("nan")}]},
+                {"mib": 1, "figures": [row] * 17}):  # fmt: skip
+        assert hostfigures.checked(bad) is None, bad
 
 
 def test_one_round_has_no_deviation() -> None:
     seconds = {name: [1.0] for name in ("helper", "bare reduce", "bare restore", "reduce")}
-    assert all(row["sd"] == 0.0 for row in benchhost.figures(seconds))
+    assert all(row["sd"] == 0.0 for row in hostfigures.figures(seconds))

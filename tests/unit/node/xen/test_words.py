@@ -68,7 +68,7 @@ def test_pvh_is_the_images_word_or_the_sites() -> None:
 
 def test_the_overhead_is_what_the_helper_counts_and_the_daemon_asks_for() -> None:
     from wspilot.daemon.policy import overhead_mib
-    from wspilot.node.root_xen import overhead_mib as counted
+    from wspilot.node.root_guest import overhead_mib as counted
 
     for mib in (64, 256, 4096, 65536):
         assert Xen({}).overhead_mib(spec(memory_mib=mib)) == counted(mib)

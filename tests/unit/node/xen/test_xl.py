@@ -67,6 +67,7 @@ def test_a_guests_end_is_told_by_the_last_word_on_its_own_id() -> None:
         (recorded.TOO_LOW, "Xen does not let domain 0 go so low"),
         (recorded.TOO_HIGH, "that is above domain 0's maximum (dom0_mem=...,max:)"),
         (recorded.SYNTAX, "xl does not understand its configuration"),
+        (recorded.NO_PVH, "this processor has not what a PVH guest needs"),
         (recorded.NO_DOMAIN, "no such domain"),
         ("libxl: error: something\x1b[2J new", "exit 3: libxl: error: something [2J new"),
         ("", "exit 3: no word"),
