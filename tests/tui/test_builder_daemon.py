@@ -189,7 +189,7 @@ async def test_a_slow_daemon_blocks_no_key() -> None:
 
 async def test_a_fault_of_our_own_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench() as one:
-        monkeypatch.setattr("wspilot.tui.screens.build.faults", lambda _: 1 / 0)
+        monkeypatch.setattr("wspilot.tui.screens.drafting.faults", lambda _: 1 / 0)
         await one.write("[workspace]\n")
         assert "went wrong: ZeroDivisionError" in told(one.app)[-1]
         assert "went wrong: ZeroDivisionError" in one.verdict

@@ -1,4 +1,4 @@
-"""The main screen's parts and how they are drawn; what keys do is in `browsing` and `handling`.
+"""The main screen's parts and how they are drawn; its keys: `arranging`, `browsing`, `handling`.
 
 Everything is drawn from the model, at most four times a second, and only where it has changed.
 """
