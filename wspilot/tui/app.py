@@ -30,6 +30,7 @@ from wspilot.tui.rows import Rows
 from wspilot.tui.screens.main import MainScreen
 from wspilot.tui.source import ClientSource, Source
 from wspilot.tui.tree import Tree
+from wspilot.tui.words import in_words
 
 if TYPE_CHECKING:
     from textual.command import CommandPalette
@@ -156,7 +157,7 @@ class WspilotApp(App[None]):
 
     def _lose(self, error: WspilotError) -> None:
         self._collect()
-        said = clean(f"{error.message}: {error.hint}." if error.hint else error.message, 300)
+        said = in_words(error)
         self.error = said[:1].upper() + said[1:]
         self.connected = False
         self.main.lost()

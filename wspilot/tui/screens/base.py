@@ -241,7 +241,7 @@ class Base(Screen[None]):
         heard, error = self._wspilot.heard, self._wspilot.error
         age = format_duration(self._clock() - heard)
         seen = f" What you see is {age} old." if heard else ""
-        self._say(self._banner, Text(f"{error}{seen} It is tried again by itself; r tries now."))
+        self._say(self._banner, Text(f"{error}.{seen} It is tried again by itself; r tries now."))
 
     def _age_detail(self) -> None:
         """The selection's page, where a second can have changed it."""
