@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from textual.command import CommandPalette
 
     from wspilot.tui.acting import Target
+    from wspilot.tui.builder.sent import Sent
     from wspilot.tui.notices import Watch
     from wspilot.tui.widgets.treetable import TreeTable
 
@@ -76,9 +78,6 @@ class WspilotApp(App[None]):
         self.outline = Tree(self.model, self.rows)
         self.connected, self.heard, self.error = False, 0.0, ""
         self.crash = ""  # what is told when all is over
-        # Of ensembles that were sent and are not known to be leased: the same again, whichever
-        # builder sends it, is the same lease.
-        self.tokens: dict[str, str] = {}
         self._before = ""  # the theme, while another is looked at
         self._watch: Watch | None = None
         self._following = Following(source, self._take, self._lose)
@@ -130,6 +129,14 @@ class WspilotApp(App[None]):
             self.keys, faults = keymap.judged(self._taste.keys, keymap.places())
             self._warnings += faults
             self.set_keymap(self.keys)
+
+    @cached_property
+    def sent(self) -> Sent:
+        """The tokens of what was deployed and is not known to be leased."""
+        from wspilot.tui.builder.sent import Sent
+
+        home = self.source.home
+        return Sent(home / "tui" / "sent.json" if home else None)
 
     @property
     def table(self) -> TreeTable:

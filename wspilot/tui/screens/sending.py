@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from wspilot.asks import token
 from wspilot.errors import WspilotError
 from wspilot.tui.builder import asking, draft
 from wspilot.tui.builder.toml_out import dumps
@@ -31,16 +30,17 @@ class Sending(Filing):
 
     async def _send(self, doc: draft.Doc, text: str) -> None:
         self._title("is being deployed", "secondary")
-        key, tokens = dumps(doc), self._wspilot.tokens
+        key, sent = dumps(doc), self._wspilot.sent
         try:
-            made = await asking.deploy(self._source, doc, tokens.setdefault(key, token()))
+            token = await asyncio.to_thread(sent.token, key)
+            made = await asking.deploy(self._source, doc, token)
         except WspilotError as error:
             self._sending = False
             self._wspilot.tell(_not_deployed(error), "error")
             if self.is_attached:
                 self._check()
         else:
-            tokens.pop(key, None)
+            await asyncio.to_thread(sent.done, key)
             await asyncio.to_thread(self._forget, text)
             self._landed(made)
 
