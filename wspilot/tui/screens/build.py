@@ -64,6 +64,7 @@ class Build(Sending):
 
     def action_group(self, at: int) -> None:
         """To a group."""
+        self.catch_up()
         self._form.show(self._doc, at)
         self.query_one(Groups).focus()
 
@@ -76,6 +77,7 @@ class Build(Sending):
     @work(exclusive=True, exit_on_error=False, group="script")
     async def action_script(self) -> None:
         """The job script and the dry run, in full."""
+        self.catch_up()
         from wspilot.tui.screens.paper import Paper
 
         if self._unread:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 CHECK_S = 0.3  # after the last key
 LOOK_S = 1.0  # whether the daemon is there again
-WIDE, TALL = 100, 30
+WIDE, TALL = 116, 30
 CHECKING, GOOD, BAD = "is being checked", "can be deployed: F5", "cannot be deployed"
 
 
@@ -67,7 +67,7 @@ class Drafting(Screen[str]):
         self._kept = self._text = text or dumps(like or draft.empty())
         self._ours = self._restored  # the file holds what is written here
         self._doc, self._unread = draft.read(self._text)
-        self._form, self._area = Form(), TomlArea(self._text)
+        self._form, self._area = Form(self._edited), TomlArea(self._text)
         self._verdict, self._state = Static("", markup=False), Static("", id="state", markup=False)
         self._typing = "", "", ""  # a field, the text before it was typed in, and after
         self._good: draft.Doc | None = None  # what was checked and may be deployed
@@ -140,14 +140,15 @@ class Drafting(Screen[str]):
 
     # -- both ways
 
-    @on(Form.Changed)
-    def _edited(self, event: Form.Changed) -> None:
-        if event.group is None:
-            new, field = draft.with_workspace(self._doc, event.field_name, event.text), "w"
+    def _edited(self, group: int | None, name: str, text: str) -> None:
+        """Typed into the form."""
+        self._read()
+        if group is None:
+            new, field = draft.with_workspace(self._doc, name, text), "w"
         else:
-            new, field = draft.with_group(self._doc, event.group, event.field_name, event.text), "g"
+            new, field = draft.with_group(self._doc, group, name, text), "g"
         if not self._unread:
-            self._now(new, self._form.group, f"{field}-{event.field_name}")
+            self._now(new, self._form.group, f"{field}-{name}")
 
     def _now(self, doc: draft.Doc, group: int, but: str = "") -> None:
         """Another document, made by the form: the TOML follows where it has changed."""
@@ -172,8 +173,16 @@ class Drafting(Screen[str]):
 
     @on(TextArea.Changed)
     def _wrote(self, event: TextArea.Changed) -> None:
-        """Written by hand: the form follows where it can be read."""
         event.stop()
+        self._read()
+
+    def catch_up(self) -> None:
+        """What was just typed, on either side, counts before a key acts on the whole."""
+        self._read()
+        self._form.hear()
+
+    def _read(self) -> None:
+        """What is written by hand: the form follows where it can be read."""
         if self._area.text == self._text:
             return
         self._text = self._area.text
@@ -190,10 +199,14 @@ class Drafting(Screen[str]):
 
     # -- the check
 
-    @work(exclusive=True, exit_on_error=False, group="check")
-    async def _check(self) -> None:
+    def _check(self) -> None:
+        """From this moment on nothing that was checked before is deployed."""
         self._good, self._checking = None, True
         self._title(CHECKING, "secondary")
+        self._judged()
+
+    @work(exclusive=True, exit_on_error=False, group="check")
+    async def _judged(self) -> None:
         await asyncio.sleep(CHECK_S)
         if not await asyncio.to_thread(self._keep):
             self._wspilot.tell("The draft is not kept: the disk refuses it.", "warning")
@@ -243,6 +256,7 @@ class Drafting(Screen[str]):
 
     def _may(self) -> bool:
         """Where the form cannot change the TOML, it says why."""
+        self.catch_up()
         why = self._unread or draft.odd(self._doc)
         if why:
             self._wspilot.tell(f"Put the TOML right first (F9): {why}", "warning")

@@ -39,6 +39,7 @@ class Filing(Drafting):
     @work(exit_on_error=False, group="save")
     async def action_save(self) -> None:
         """Into a file."""
+        self.catch_up()
         from wspilot.tui.screens.ask import Ask
         from wspilot.tui.screens.choose import Choose
 

@@ -17,6 +17,7 @@ class Sending(Filing):
 
     def action_deploy(self) -> None:
         """Lease it, once."""
+        self.catch_up()
         if self._sending:
             self._wspilot.tell("It is being sent: the daemon has not answered yet.", "info")
         elif self._checking:
