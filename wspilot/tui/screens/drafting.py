@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll
@@ -43,6 +42,9 @@ class Drafting(Screen[str]):
     Drafting #top { height: 1; background: $panel; padding: 0 1; }
     Drafting #title { width: 1fr; height: 1; text-style: bold; }
     Drafting #state { width: auto; height: 1; }
+    Drafting .error { color: $error; }
+    Drafting .success { color: $success; }
+    Drafting .secondary { color: $secondary; }
     Drafting #sides { height: 1fr; }
     Drafting Form { width: 1fr; padding: 1 1 0 2; }
     Drafting.-low Form { padding: 0 1 0 2; }
@@ -228,22 +230,22 @@ class Drafting(Screen[str]):
         self._form.blame(())
         self._title(GOOD, "success", "ready")
         when = start(self._wspilot.model)
-        self._verdict.update(Text("\n".join((cost[0], cost[1], when, *cost[2:]))))
+        self._say("", cost[0], cost[1], when, *cost[2:])
 
     def _judge(self, wrong: list[str]) -> None:
         """It cannot be deployed: why."""
         self._checking = False
         self._form.blame(())
         self._title(BAD, "error", "failed")
-        sign, style = look.glyph("failed"), self._style("error")
-        self._verdict.update(Text("\n".join(f"{sign} {clean(one, 1000)}" for one in wrong), style))
+        self._say("error", *(f"{look.glyph('failed')} {clean(one, 1000)}" for one in wrong))
+
+    def _say(self, colour: str, *lines: str) -> None:
+        self._verdict.set_classes(colour)
+        self._verdict.update("\n".join(lines))
 
     def _title(self, words: str, colour: str, sign: str = "") -> None:
-        self._state.update(Text(f"{look.glyph(sign)} {words}" if sign else words,
-                                self._style(colour)))  # fmt: skip
-
-    def _style(self, colour: str) -> str:
-        return look.style(self.app.theme_variables.get(colour, ""))
+        self._state.set_classes(colour)
+        self._state.update(f"{look.glyph(sign)} {words}" if sign else words)
 
     def _keep(self) -> bool:
         """The draft, where something was written; False: the disk refuses."""
