@@ -364,6 +364,30 @@ def page(screen: Load) -> list[str]:
     return str(screen.query_one("#text", Static).render()).split("\n")
 
 
+async def test_what_differs_from_what_was_loaded_is_seen_before_it_is_deployed() -> None:
+    async with bench() as one:
+
+        async def shown() -> str:
+            await one.press("f10")
+            await one.until(lambda: isinstance(one.app.screen, Paper))
+            page = "\n".join(painted(one.app))
+            await one.press("escape")
+            return page
+
+        await one.press("f10")
+        await one.until(lambda: told(one.app)[-1].startswith("Nothing was loaded"))
+        await one.press("f7", "down", "enter")
+        assert one.text == OSG
+        await one.press("f10")
+        await one.until(lambda: told(one.app)[-1] == "It is as it was loaded.")
+        await one.type("w-name", "mine")
+        page = await shown()
+        assert '-name = "osg"' in page and '+name = "mine"' in page and "-[" not in page
+        await one.press("escape", "home", "e")  # another like a workspace
+        await one.type("g-count", "9")
+        assert "+count = 9" in await shown()
+
+
 async def test_the_draft_survives_a_crash_and_ends_with_the_deployment(tmp_path: Path) -> None:
     draft = tmp_path / "tui" / "draft.toml"
     async with bench(tmp_path) as one:
@@ -504,7 +528,8 @@ async def test_the_palette_holds_everything_that_can_be_done() -> None:
         await one.write(OSG)
         titles = {title: act for title, _, act in Everything(one.screen)._commands()}
         for name in ("Add", "Copy group", "Remove group", "Group up", "Group down", "Undo",
-                     "Deploy", "Script", "Load", "Save", "TOML", "New", "Close"):  # fmt: skip
+                     "Deploy", "Script", "Load", "Save", "TOML", "Changes", "New",
+                     "Close"):  # fmt: skip
             assert any(title.startswith(f"{name}  (") for title in titles), name
         assert {"Group: ce", "Group: se", "Group: worker", "Theme: night"} <= set(titles)
         titles["Group: worker"]()

@@ -33,6 +33,7 @@ class Build(Sending):
         _key("f7", "load", "Load", "an example, or a file"),
         _key("f8", "save", "Save", "into a file; F7 offers it again"),
         _key("f9", "switch", "TOML", "to the TOML, and back"),
+        _key("f10", "changes", "Changes", "what differs from what was loaded", show=False),
         _key("ctrl+n", "anew", "New", "begin with an empty one; undo brings this back", show=False),
         Binding("colon", "palette", "Palette", id="build.palette", show=False,
                 key_display=": ^p", tooltip="everything that can be done, by name"),

@@ -67,6 +67,7 @@ class Drafting(Screen[str]):
         text = "" if like else self._file.load()
         self._restored = bool(text)
         self._kept = self._text = text or dumps(like or draft.empty())
+        self._loaded = self._text if text or like else ""  # what changes are told against
         self._ours = self._restored  # the file holds what is written here
         self._doc, self._unread = draft.read(self._text)
         self._form, self._area = Form(self._edited), TomlArea(self._text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from difflib import unified_diff
 from pathlib import Path
 
 from textual import work
@@ -25,16 +26,32 @@ class Filing(Drafting):
         text = await self.app.push_screen_wait(Load())
         if text is not None:
             self._take(text)
+            self._loaded = text
 
     def action_anew(self) -> None:
         """An empty one."""
         self._take(dumps(draft.empty(self._types)))
+        self._loaded = ""
 
     def _take(self, text: str) -> None:
         """Another text in the place of this one."""
         self._area.become(text)
         self._form.group = 0
         (self._area if self.has_class("-toml") else self.query_one(Groups)).focus()
+
+    def action_changes(self) -> None:
+        """What differs from what was loaded, before it is deployed."""
+        from wspilot.tui.screens.paper import Paper
+
+        self.catch_up()
+        old, new = self._loaded.split("\n"), self._text.split("\n")
+        lines = list(unified_diff(old, new, "as it was loaded", "as it is now", lineterm=""))
+        if not self._loaded:
+            self._wspilot.tell("Nothing was loaded: it was begun here.", "info")
+        elif not lines:
+            self._wspilot.tell("It is as it was loaded.", "info")
+        else:
+            self.app.push_screen(Paper("What differs from what was loaded", lines))
 
     @work(exit_on_error=False, group="save")
     async def action_save(self) -> None:
