@@ -174,6 +174,16 @@ async def test_a_view_shows_what_it_promises(view: str, wanted: list[str]) -> No
             await until_seen(pilot, words)
 
 
+async def test_how_and_why_a_lease_ended_is_read_in_a_narrow_terminal() -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("6")
+        await until(pilot, lambda: any("paper-fig2" in line for line in lines(shown)))
+        line = next(line for line in lines(shown) if "paper-fig2" in line)
+        assert "✖ preempted" in line and "1h30m" in line and "SIGTERM from the b" in line, line
+
+
 @pytest.mark.parametrize(
     ("width", "keys", "hidden", "said"),
     [

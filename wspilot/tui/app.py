@@ -55,7 +55,15 @@ class WspilotApp(App[None]):
     TITLE = "wspilot"
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[Any]] = {_everything}
-    CSS = f"{MainScreen.STYLES}\nToast {{ max-width: 70; }}"
+    CSS = (
+        MainScreen.STYLES
+        + """
+    Toast { max-width: 70; }
+    Input > .input--placeholder { color: $secondary; text-style: italic; }
+    SelectCurrent .arrow { color: $secondary; }
+    CommandPalette SearchIcon { display: none; }
+    """
+    )
 
     def __init__(
         self,

@@ -81,7 +81,7 @@ class Form(VerticalScroll, can_focus=False):
     Form Groups { height: auto; max-height: 8; min-height: 3; border: none; padding: 0;
                   background: $surface; margin-bottom: 1; }
     Form Groups:focus { border: none; }
-    Form Groups > .option-list--option { text-wrap: nowrap; text-overflow: ellipsis; }
+    Form Groups { text-wrap: nowrap; text-overflow: ellipsis; }
     Form .head { width: 1fr; height: 1; color: $secondary; }
     .-low Form .row, .-low Form Groups { margin-bottom: 0; }
     .-low Form Groups { max-height: 5; }
@@ -214,8 +214,8 @@ class Form(VerticalScroll, can_focus=False):
         text = Text(f"{look.glyph('failed') if bad else ' '} ")
         text.append(fit(draft.field(one, "name") or "?", 14), "bold")
         text.append(f" {fit(f'{count} x {kind}', 14)}")
-        text.append(f" {fit(draft.field(one, 'image') or 'default image', 14)}", "dim")
-        text.append(f" {draft.field(one, 'nics')[:200]}", "dim")
+        text.append(f" {fit(draft.field(one, 'image') or 'default image', 14)}")
+        text.append(f" {draft.field(one, 'nics')[:200]}")
         return text
 
     def _mark(self) -> None:

@@ -291,6 +291,9 @@ class TreeTable(Scrolled):
             if row.key in self._flashing:
                 style += self._style("flash")
             return f"{look.glyph(row.state)} {row.state}", style
+        if field == "outcome" and row.cell(field):
+            word = row.cell(field)
+            return f"{look.glyph(word)} {word}", self._style(look.colour(word))
         if field == "left":
             if row.progress is not None and not row.left and row.state != "pending":
                 return look.gauge(row.progress, size), self._style("primary")
