@@ -114,10 +114,15 @@ class WspilotApp(App[None]):
         self._use_keys()
         for warning in self._warnings:
             self.tell(warning, "warning")
-        self.theme_changed_signal.subscribe(self, lambda _: self.main.repaint_all())
+        self.theme_changed_signal.subscribe(self, lambda _: self._recolour())
         self.set_interval(1.0, self._look)
         self.call_after_refresh(self._begin)  # the skeleton first
         self._obey_signals()
+
+    def _recolour(self) -> None:
+        """What Textual leaves as it was: our own paint, and the palette where it is open."""
+        self.stylesheet.update(self.screen, animate=False)
+        self.main.repaint_all()
 
     def _obey_signals(self) -> None:
         """End in order: the terminal is given back as it was. (A browser's driver has its own.)"""

@@ -193,7 +193,7 @@ class Base(Screen[None]):
     def repaint_all(self) -> None:
         """Everything again: the theme or the connection is another."""
         self.table.refresh()
-        self.dirty = True
+        self.dirty, self._detailed = True, None
 
     def _repaint_changed(self) -> None:
         if not self.dirty or self.paused or not self.is_current:
