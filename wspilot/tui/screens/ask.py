@@ -19,7 +19,7 @@ class Ask(Dialog[str]):
     """What was typed; None for nothing. `check` says what is wrong with it."""
 
     DEFAULT_CSS = """
-    Ask Input { background: $surface; padding: 0 1; }
+    Ask Input, Ask Input:focus { background: $surface; padding: 0 1; }
     Ask Button { min-width: 10; }
     """
 
