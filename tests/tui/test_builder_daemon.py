@@ -96,7 +96,7 @@ async def test_an_answer_of_another_release_is_told_and_not_swallowed() -> None:
         source.answers = {"dry": UsageError("the daemon does not know this: deploy", "another?")}
         one.screen._check()
         await one.checked()
-        assert one.verdict == "✖ the daemon does not know this: deploy: another?"
+        assert one.verdict == "✖ the daemon does not know this: deploy; another?"
 
 
 @pytest.mark.parametrize(
@@ -217,13 +217,13 @@ async def test_a_refusal_is_told_with_what_to_do_and_the_builder_stays() -> None
     async with bench(source=source) as one:
         await one.type("w-name", "x")
         await one.press("f5")
-        said = "not deployed: a workspace named 'x' is active: give another name"
+        said = "not deployed: a workspace named 'x' is active; give another name"
         await one.until(lambda: told(one.app)[-1] == said)
         assert isinstance(one.app.screen, Build) and one.doc["workspace"]["name"] == "x"
         source.answers = {"dry": Refused("a workspace named 'x' is active", "give another name")}
         one.screen._check()
         await one.checked()
-        assert one.verdict == "✖ a workspace named 'x' is active: give another name"
+        assert one.verdict == "✖ a workspace named 'x' is active; give another name"
         assert not one.screen.query(".pair.-bad")
 
 
