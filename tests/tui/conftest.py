@@ -14,7 +14,7 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from wspilot.tui import following, look
-from wspilot.tui.screens import base, build
+from wspilot.tui.screens import base, drafting
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"TZ": "UTC", "TERM": "xterm-256color", "COLORTERM": "truecolor",
@@ -50,5 +50,5 @@ def everywhere_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
 def quick(everywhere_the_same: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Repaints come often; a lost connection comes back when a test says so, not by itself."""
     monkeypatch.setattr(base, "FLUSH_S", 0.03)
-    monkeypatch.setattr(build, "CHECK_S", 0.03)
+    monkeypatch.setattr(drafting, "CHECK_S", 0.03)
     monkeypatch.setattr(following, "RETRY_S", (3600.0,))

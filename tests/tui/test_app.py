@@ -185,7 +185,7 @@ async def test_a_daemon_that_goes_leaves_a_banner_and_comes_back() -> None:
         source.inbox.put_nowait(None)
         banner = shown.query_one("#banner", Static)
         await until(pilot, lambda: banner.display, "the banner")
-        assert str(banner.render()).startswith("The connection has ended: start it again. What you")
+        assert str(banner.render()).startswith("The connection has ended; start it again. What you")
         assert shown.table.stale and any("mpi-2026" in line for line in lines(shown))
         source.alive.set()
         await pilot.press("r")
@@ -213,7 +213,8 @@ async def test_no_daemon_at_all_is_said_and_not_a_traceback() -> None:
     source.alive.clear()
     async with shown.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
-        assert "wspilot daemon --detach" in str(shown.query_one("#banner", Static).render())
+        said = str(shown.query_one("#banner", Static).render())
+        assert said.startswith("No daemon runs here; start one: wspilot daemon --detach. It is")
 
 
 async def test_q_quits_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.tui.builder import Bench, Gated, bench
 from tests.tui.stage import painted, told
 from wspilot.tui.builder import files
 from wspilot.tui.builder.area import TomlArea
-from wspilot.tui.builder.form import Groups
+from wspilot.tui.builder.form import WORKSPACE, Groups
 from wspilot.tui.screens.choose import Choose
 from wspilot.tui.screens.help import Help
 from wspilot.tui.screens.load import Load
@@ -103,6 +104,62 @@ async def test_keys_that_come_faster_than_the_toml_follows_are_all_there() -> No
             name.value = "a" * n
         await one.checked()
         assert one.field("w-name") == one.doc["workspace"]["name"] == "a" * 19
+
+
+async def test_letters_that_come_with_the_sites_answer_or_in_two_fields_at_once_are_kept() -> None:
+    async with bench() as one:
+        name, duration = (one.screen.query_one(f"#w-{word}", Input) for word in WORKSPACE)
+        name.value = "osg"
+        one.form.offer({}, ["what the site has"])  # drawn again before the letters are heard
+        await one.checked()
+        assert one.field("w-name") == one.doc["workspace"]["name"] == "osg"
+        name.value, duration.value = "osg-2", "90m"
+        await one.checked()
+        assert (one.field("w-name"), one.field("w-duration")) == ("osg-2", "90m")
+        assert one.doc["workspace"] == {"name": "osg-2", "duration": "90m"}
+
+
+async def test_letters_and_a_choice_belong_to_the_group_in_which_they_were_made() -> None:
+    async with bench() as one:
+        await one.write(OSG)
+        one.screen.query_one("#g-name", Input).value = "door"
+        one.screen.query_one("#g-type", Select).value = "large"
+        one.screen.query_one(Groups).highlighted = 1
+        await one.checked()
+        one.screen.query_one("#g-name", Input).value = "store"
+        one.screen.action_group(2)
+        await one.checked()
+        assert [group["name"] for group in one.doc["group"]] == ["door", "store", "worker"]
+        assert [group["type"] for group in one.doc["group"]][:2] == ["large", "medium"]
+        assert one.field("g-name") == "worker"
+
+
+async def test_a_letter_just_before_f5_is_not_left_out() -> None:
+    async with bench() as one:
+        await one.type("w-name", "mine")
+        one.screen.query_one("#w-name", Input).value = "mine2"
+        one.screen.action_deploy()
+        await one.until(lambda: "It is still being checked" in told(one.app)[-1])
+        await one.checked()
+        assert not any("token" in given for _, given in one.source.calls)
+        await one.press("f5")
+        await one.until(lambda: isinstance(one.app.screen, MainScreen))
+        sent = [given["ensemble"] for _, given in one.source.calls if "token" in given]
+        assert [doc["workspace"]["name"] for doc in sent] == ["mine2"]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (116, 30), (200, 60)])
+async def test_the_lease_type_is_read_in_full_and_its_size_where_it_is_chosen(
+    size: tuple[int, int],
+) -> None:
+    async with bench(size=size) as one:
+        await one.write('[workspace]\n[[group]]\nname = "a"\ntype = "medium"\n')
+        row = next(line for line in painted(one.app) if re.search(r"\btype\b.*▼", line))
+        assert re.search(r"type +medium +▼", row), row
+        one.screen.query_one("#g-type", Select).focus()
+        await one.press("enter")
+        page = "\n".join(painted(one.app))
+        assert re.search(r"medium.*\n.*  2 cpu, 2GiB", page), page
 
 
 async def test_only_what_somebody_changes_in_the_form_is_changed_in_the_toml() -> None:
@@ -307,6 +364,30 @@ def page(screen: Load) -> list[str]:
     return str(screen.query_one("#text", Static).render()).split("\n")
 
 
+async def test_what_differs_from_what_was_loaded_is_seen_before_it_is_deployed() -> None:
+    async with bench() as one:
+
+        async def shown() -> str:
+            await one.press("f10")
+            await one.until(lambda: isinstance(one.app.screen, Paper))
+            page = "\n".join(painted(one.app))
+            await one.press("escape")
+            return page
+
+        await one.press("f10")
+        await one.until(lambda: told(one.app)[-1].startswith("Nothing was loaded"))
+        await one.press("f7", "down", "enter")
+        assert one.text == OSG
+        await one.press("f10")
+        await one.until(lambda: told(one.app)[-1] == "It is as it was loaded.")
+        await one.type("w-name", "mine")
+        page = await shown()
+        assert '-name = "osg"' in page and '+name = "mine"' in page and "-[" not in page
+        await one.press("escape", "home", "e")  # another like a workspace
+        await one.type("g-count", "9")
+        assert "+count = 9" in await shown()
+
+
 async def test_the_draft_survives_a_crash_and_ends_with_the_deployment(tmp_path: Path) -> None:
     draft = tmp_path / "tui" / "draft.toml"
     async with bench(tmp_path) as one:
@@ -447,7 +528,8 @@ async def test_the_palette_holds_everything_that_can_be_done() -> None:
         await one.write(OSG)
         titles = {title: act for title, _, act in Everything(one.screen)._commands()}
         for name in ("Add", "Copy group", "Remove group", "Group up", "Group down", "Undo",
-                     "Deploy", "Script", "Load", "Save", "TOML", "New", "Close"):  # fmt: skip
+                     "Deploy", "Script", "Load", "Save", "TOML", "Changes", "New",
+                     "Close"):  # fmt: skip
             assert any(title.startswith(f"{name}  (") for title in titles), name
         assert {"Group: ce", "Group: se", "Group: worker", "Theme: night"} <= set(titles)
         titles["Group: worker"]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.tui.builder import Bench, Gated, bench
 from tests.tui.stage import Scripted, told
 from wspilot.errors import Code, NoDaemon, Refused, TimedOut, UsageError, WspilotError
+from wspilot.tui.builder.sent import KEPT_S, Sent
 from wspilot.tui.screens.build import Build
 from wspilot.tui.screens.main import MainScreen
 
@@ -43,7 +45,7 @@ async def test_without_a_daemon_it_is_told_and_asked_again_when_it_is_there() ->
         source.answers = {name: NoDaemon("no daemon runs here", "start one: wspilot daemon")
                           for name in ("dry", "types", "images", "deploy")}  # fmt: skip
         await one.type("w-name", "later")
-        assert one.verdict == "✖ no daemon runs here: start one: wspilot daemon"
+        assert one.verdict == "✖ no daemon runs here; start one: wspilot daemon"
         await one.press("f5")
         assert "cannot be deployed as it stands" in told(one.app)[-1] and not tokens(one)
         await one.until(lambda: not one.app.connected)
@@ -60,7 +62,7 @@ async def test_a_catalogue_that_is_not_known_is_told_and_comes_later() -> None:
     source = Odd(types=NoDaemon("no daemon runs here", "start one"))
     async with bench(source=source) as one:
         assert (
-            one.catalogue == "What there is to lease is not known: no daemon runs here: start one"
+            one.catalogue == "What there is to lease is not known: no daemon runs here; start one"
         )
         assert one.field("g-type") == "small", "what stands in the TOML is shown"
         source.answers = {}
@@ -94,7 +96,7 @@ async def test_an_answer_of_another_release_is_told_and_not_swallowed() -> None:
         source.answers = {"dry": UsageError("the daemon does not know this: deploy", "another?")}
         one.screen._check()
         await one.checked()
-        assert one.verdict == "✖ the daemon does not know this: deploy: another?"
+        assert one.verdict == "✖ the daemon does not know this: deploy; another?"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,57 @@ async def test_a_builder_that_is_opened_again_sends_the_same_and_after_a_lease_a
         assert lost == again != another
 
 
+async def test_after_a_crash_an_ensemble_without_a_name_is_sent_again_as_the_same(
+    tmp_path: Path,
+) -> None:
+    found = []
+    for answer in (TimedOut("no answer within 30 s"), None, None):
+        source = Odd(deploy=answer)
+        async with bench(tmp_path, source=source) as one:  # the one before has gone without a word
+            await one.type("w-duration", "90m")
+            assert "name" not in one.doc["workspace"]
+            await one.press("f5")
+            await one.until(lambda: bool(tokens(one)) and not one.screen._sending)
+            found += tokens(one)
+    lost, again, another = found
+    assert lost == again, "nobody knew whether it was leased"
+    assert another != again, "it was leased: the same once more is another one"
+
+
+async def test_a_token_is_on_the_disk_before_it_is_sent_and_a_torn_file_is_none(
+    tmp_path: Path,
+) -> None:
+    kept = tmp_path / "tui" / "sent.json"
+    there = []
+
+    class Looks(Scripted):
+        async def call(self, method: str, **params: Any) -> dict[str, Any]:
+            if "token" in params:
+                there.append(params["token"] in kept.read_text("utf-8"))
+            return await super().call(method, **params)
+
+    kept.parent.mkdir()
+    for torn in ("[1, 2]", '{"a": 1}', "{", '{"a": ["t", "x"]}'):
+        kept.write_text(torn)
+        async with bench(tmp_path, source=Looks()) as one:
+            await one.press("f5")
+            await one.until(lambda: isinstance(one.app.screen, MainScreen))
+            assert tokens(one)[0] not in kept.read_text("utf-8"), "leased: no longer kept"
+    assert there == [True] * 4
+
+
+async def test_a_token_of_yesterday_is_another_lease_by_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Sent(tmp_path / "tui" / "sent.json")
+    first = one.token("a")
+    assert Sent(tmp_path / "tui" / "sent.json").token("a") == first
+    later = time.time() + KEPT_S + 60
+    monkeypatch.setattr("wspilot.tui.builder.sent.time.time", lambda: later)
+    assert Sent(tmp_path / "tui" / "sent.json").token("a") != first
+    assert one.token("a") != first
+
+
 async def test_another_ensemble_is_another_request() -> None:
     source = Odd(deploy=TimedOut("no answer"))
     async with bench(source=source) as one:
@@ -164,13 +217,13 @@ async def test_a_refusal_is_told_with_what_to_do_and_the_builder_stays() -> None
     async with bench(source=source) as one:
         await one.type("w-name", "x")
         await one.press("f5")
-        said = "not deployed: a workspace named 'x' is active: give another name"
+        said = "not deployed: a workspace named 'x' is active; give another name"
         await one.until(lambda: told(one.app)[-1] == said)
         assert isinstance(one.app.screen, Build) and one.doc["workspace"]["name"] == "x"
         source.answers = {"dry": Refused("a workspace named 'x' is active", "give another name")}
         one.screen._check()
         await one.checked()
-        assert one.verdict == "✖ a workspace named 'x' is active: give another name"
+        assert one.verdict == "✖ a workspace named 'x' is active; give another name"
         assert not one.screen.query(".pair.-bad")
 
 
@@ -189,7 +242,7 @@ async def test_a_slow_daemon_blocks_no_key() -> None:
 
 async def test_a_fault_of_our_own_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     async with bench() as one:
-        monkeypatch.setattr("wspilot.tui.screens.build.faults", lambda _: 1 / 0)
+        monkeypatch.setattr("wspilot.tui.screens.drafting.faults", lambda _: 1 / 0)
         await one.write("[workspace]\n")
         assert "went wrong: ZeroDivisionError" in told(one.app)[-1]
         assert "went wrong: ZeroDivisionError" in one.verdict

@@ -174,6 +174,38 @@ async def test_a_view_shows_what_it_promises(view: str, wanted: list[str]) -> No
             await until_seen(pilot, words)
 
 
+async def test_how_and_why_a_lease_ended_is_read_in_a_narrow_terminal() -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await pilot.press("6")
+        await until(pilot, lambda: any("paper-fig2" in line for line in lines(shown)))
+        line = next(line for line in lines(shown) if "paper-fig2" in line)
+        assert "✖ preempted" in line and "1h30m" in line and "SIGTERM from the b" in line, line
+
+
+@pytest.mark.parametrize(
+    ("width", "keys", "hidden", "said"),
+    [
+        (200, "1", "", ["15m", "waits for its node"]),
+        (200, "1", "age", ["waits 15m for the batch"]),
+        (80, "1", "", ["waits 15m for"]),
+        (200, "2", "", ["15m", "waits for the"]),
+    ],
+)
+async def test_since_when_it_waits_is_said_and_only_once(
+    width: int, keys: str, hidden: str, said: list[str]
+) -> None:
+    shown, _ = app()
+    shown.memory.keep("hidden.leases", [hidden])
+    async with shown.run_test(size=(width, 40)) as pilot:
+        await ready(pilot)
+        await pilot.press(*keys, "end", "home")
+        await until(pilot, lambda: any(said[-1] in line for line in lines(shown)), said[-1])
+        line = next(line for line in lines(shown) if said[-1] in line)
+        assert line.count("15m") == 1 and all(one in line for one in said), line
+
+
 async def test_events_follow_their_end_until_one_goes_up() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:

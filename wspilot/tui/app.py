@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,11 +33,13 @@ from wspilot.tui.rows import Rows
 from wspilot.tui.screens.main import MainScreen
 from wspilot.tui.source import ClientSource, Source
 from wspilot.tui.tree import Tree
+from wspilot.tui.words import in_words
 
 if TYPE_CHECKING:
     from textual.command import CommandPalette
 
     from wspilot.tui.acting import Target
+    from wspilot.tui.builder.sent import Sent
     from wspilot.tui.notices import Watch
     from wspilot.tui.widgets.treetable import TreeTable
 
@@ -54,7 +57,15 @@ class WspilotApp(App[None]):
     TITLE = "wspilot"
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[Any]] = {_everything}
-    CSS = f"{MainScreen.STYLES}\nToast {{ max-width: 70; }}"
+    CSS = (
+        MainScreen.STYLES
+        + """
+    Toast { max-width: 70; }
+    Input > .input--placeholder { color: $secondary; text-style: italic; }
+    SelectCurrent .arrow { color: $secondary; }
+    CommandPalette SearchIcon { display: none; }
+    """
+    )
 
     def __init__(
         self,
@@ -77,9 +88,6 @@ class WspilotApp(App[None]):
         self.outline = Tree(self.model, self.rows)
         self.connected, self.heard, self.error = False, 0.0, ""
         self.crash = ""  # what is told when all is over
-        # Of ensembles that were sent and are not known to be leased: the same again, whichever
-        # builder sends it, is the same lease.
-        self.tokens: dict[str, str] = {}
         self._before = ""  # the theme, while another is looked at
         self._watch: Watch | None = None
         self._following = Following(source, self._take, self._lose)
@@ -114,10 +122,15 @@ class WspilotApp(App[None]):
         self._use_keys()
         for warning in self._warnings:
             self.tell(warning, "warning")
-        self.theme_changed_signal.subscribe(self, lambda _: self.main.repaint_all())
+        self.theme_changed_signal.subscribe(self, lambda _: self._recolour())
         self.set_interval(1.0, self._look)
         self.call_after_refresh(self._begin)  # the skeleton first
         self._obey_signals()
+
+    def _recolour(self) -> None:
+        """What Textual leaves as it was: our own paint, and the palette where it is open."""
+        self.stylesheet.update(self.screen, animate=False)
+        self.main.repaint_all()
 
     def _obey_signals(self) -> None:
         """End in order: the terminal is given back as it was. (A browser's driver has its own.)"""
@@ -137,6 +150,14 @@ class WspilotApp(App[None]):
             self.keys, faults = keymap.judged(self._taste.keys, keymap.places())
             self._warnings += faults
             self.set_keymap(self.keys)
+
+    @cached_property
+    def sent(self) -> Sent:
+        """The tokens of what was deployed and is not known to be leased."""
+        from wspilot.tui.builder.sent import Sent
+
+        home = self.source.home
+        return Sent(home / "tui" / "sent.json" if home else None)
 
     @property
     def table(self) -> TreeTable:
@@ -164,7 +185,7 @@ class WspilotApp(App[None]):
 
     def _lose(self, error: WspilotError) -> None:
         self._collect()
-        said = clean(f"{error.message}: {error.hint}." if error.hint else error.message, 300)
+        said = in_words(error)
         self.error = said[:1].upper() + said[1:]
         self.connected = False
         self.main.lost()

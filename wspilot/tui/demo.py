@@ -267,9 +267,17 @@ class DemoSource:
 
     def _history(self) -> None:
         lost = self._lease("paper-fig2", [("vm", "small", 2)], "ended", 9000)
-        lost.update(outcome="preempted", cause="SIGTERM from the batch system")
+        lost.update(
+            outcome="preempted",
+            created=rfc3339(self._now - 14400),
+            cause="SIGTERM from the batch system",
+        )
         bad = self._lease("broken", [("vm", "small", 2)], "ended", 7100)
-        bad.update(outcome="failed", cause="vm/2: image `default2` is not in the repository")
+        bad.update(
+            outcome="failed",
+            created=rfc3339(self._now - 7130),
+            cause="vm/2: image `default2` is not in the repository",
+        )
         at = self._now - 105
         for n, (kind, text, level) in enumerate((
             ("workspace", "osg active", "info"),

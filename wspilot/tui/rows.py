@@ -32,7 +32,8 @@ COMING = ("pending", "provisioning", "propagating", "starting", "booting")
 
 @dataclass(frozen=True)
 class Row:
-    """One line. `folded` is None for a leaf; `warn` ("", soon, now) colours the time left.
+    """One line. `folded` is None for a leaf; `warn` ("", soon, now) colours the time left;
+    `waits`: its why is what it waits for, so that its age is how long.
 
     `progress` is 0..1 on the way up, else None; `cells` are the columns of its view alone.
     """
@@ -48,6 +49,7 @@ class Row:
     why: str = ""
     folded: bool | None = None
     warn: str = ""
+    waits: bool = False
     progress: float | None = None
     level: str = ""
     cells: Mapping[str, str] = field(default_factory=dict)
@@ -98,9 +100,10 @@ class Rows:
         if ws["state"] == "ended":
             why = f"{ws['outcome']}: {ws['cause']}" if ws["cause"] else str(ws["outcome"])
         else:
-            why = ws["cause"] or waits(ws, now)
+            why = ws["cause"] or waits(ws)
         if left and self.absolute:
             left = clock(ws["ends"])[:5]
+        why = self._pending(key, why)
         up = self._model.states_of(key)["running"]
         number = len(ws["vms"])
         lasted = seconds_of(ws["since"]) - seconds_of(ws["created"])
@@ -109,7 +112,7 @@ class Rows:
         return Row(
             key, 0, ws["name"], ws["state"],
             f"{up} of {plural(number, 'VM')}" if coming else plural(number, "VM"),
-            age=self._age(ws, now), left=left, why=self._pending(key, why), warn=warn,
+            age=self._age(ws, now), left=left, why=why, warn=warn, waits=_waits(ws, why),
             progress=up / number if coming else None,
             cells={"outcome": str(ws["outcome"] or ""), "vms": str(number),
                    "created": moment(ws["created"], now), "ended": moment(ws["since"], now),
@@ -143,35 +146,35 @@ class Rows:
 
     def _vm(self, key: str, vm: Doc, now: float) -> Row:
         address = ", ".join(str(nic.get("ip", "")) for nic in vm["nics"])
-        why = vm["cause"] or ("unproven" if vm["unproven"] else "") or waits(vm, now)
+        why = vm["cause"] or ("unproven" if vm["unproven"] else "") or waits(vm)
         if vm["doing"]:
             why = f"{vm['doing']} ...  {why}"
         elif vm["refused"]:
             why = f"refused: {vm['refused']}"
         if vm["progress"] is not None:
             why = f"{vm['progress'] * 100:.0f} %  {why}"
-        progress = None
+        why, progress = self._pending(key, why), None
         if vm["state"] in COMING and vm["wanted"] != "gone":
             progress = min(1.0, (STEPS[vm["state"]] + (vm["progress"] or 0.0)) / 4)
         return Row(key, 2, f"{vm['group']}/{vm['index']}", vm["state"], vm["node"], address,
-                   self._age(vm, now), why=self._pending(key, why), progress=progress,
+                   self._age(vm, now), why=why, waits=_waits(vm, why), progress=progress,
                    cells={"type": vm["type"], "image": vm["image"], "slot": vm["slot"],
                           "size": f"{vm['cpus']} x {size(vm['memory_mib'])}"})  # fmt: skip
 
     def _slot(self, key: str, slot: Doc, now: float) -> Row:
         nodes, lrm = slot["nodes"], slot["lrm"]
+        why = slot["cause"] or waits(slot)
         where = f"{slot['count']} asked" if not nodes else plural(len(nodes), "node")
         job = f"job {slot['job']} {lrm['state']}" if slot["job"] else "no job yet"
         ws = self._model.workspace_of(key)
         return Row(
             key, 1, f"slot {slot['id']}", slot["state"], nodes[0] if len(nodes) == 1 else where,
-            age=self._age(slot, now), why=slot["cause"] or waits(slot, now) or job,
+            age=self._age(slot, now), why=why or job, waits=_waits(slot, why),
             cells={"job": slot["job"] or "-", "lrm": " ".join(filter(None, (lrm["state"],
                    lrm["reason"]))) or "-", "workspace": ws["name"] if ws else "",
                    "asks": f"{slot['count']} x {slot['ppn']}", "memory": size(slot["memory_mib"]),
                    "walltime": format_duration(slot["walltime_s"]), "id": slot["id"],
-                   "cause": slot["cause"] or waits(slot, now)
-                   or (f"repairs {slot['repair_of']}" if slot["repair_of"] else "")},
+                   "cause": why or (f"repairs {slot['repair_of']}" if slot["repair_of"] else "")},
         )  # fmt: skip
 
     def _node(self, key: str, node: Doc, now: float) -> Row:
@@ -232,3 +235,8 @@ class Rows:
             return (False, natural(str(doc.get(column, ""))))
         text = self.row(key, now).cell(column)
         return (not text, natural(text))
+
+
+def _waits(doc: Doc, why: str) -> bool:
+    """Is a why what it waits for?"""
+    return bool(waits(doc)) and why.endswith(waits(doc))

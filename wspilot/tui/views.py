@@ -82,7 +82,7 @@ TIMELINE = View(
 HISTORY = View(
     "history", "6", "History",
     (
-        _NAME, _STATE, Column("outcome", "OUTCOME", 10, 56),
+        _NAME, Column("state", "STATE", 15, 120), Column("outcome", "OUTCOME", 11),
         Column("created", "CREATED", 11, 100), Column("ended", "ENDED", 11, 64),
         Column("lasted", "LASTED", 7, 72, right=True), Column("vms", "VMS", 5, 92, right=True),
         Column("cause", "  CAUSE", 0, 78),

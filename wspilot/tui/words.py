@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from wspilot.text import format_duration, format_size
+from wspilot.errors import WspilotError
+from wspilot.text import clean, format_duration, format_size
 
 SOON_S = 600.0  # a lease that ends within this is marked
 NOW_S = 120.0  # and within this once more
@@ -65,6 +66,12 @@ def told(event: Mapping[str, Any]) -> str:
     return f"slot {slot}: {text}" if event["kind"] == "slot" and slot not in text else text
 
 
+def in_words(error: WspilotError, most: int = 300) -> str:
+    """An error and what to do about it, in one line; hints have colons of their own."""
+    hint = "" if error.hint == "nothing was changed" else error.hint
+    return clean(f"{error.message.rstrip('.')}; {hint}" if hint else error.message, most)
+
+
 def since(doc: Mapping[str, Any], now: float) -> str:
     """How long it has been in its state."""
     return age(now - seconds_of(doc["since"])) if doc["since"] else ""
@@ -107,12 +114,9 @@ def size(mib: int) -> str:
     return format_size(mib) if mib else ""
 
 
-def waits(doc: Mapping[str, Any], now: float | None = None) -> str:
-    """What it waits for; with `now` also for how long."""
-    if not doc.get("waits_for"):
-        return ""
-    long = f", {since(doc, now)}" if now is not None and doc.get("since") else ""
-    return f"waits for {doc['waits_for']}{long}"
+def waits(doc: Mapping[str, Any]) -> str:
+    """What it waits for."""
+    return f"waits for {doc['waits_for']}" if doc.get("waits_for") else ""
 
 
 @lru_cache(maxsize=32768)

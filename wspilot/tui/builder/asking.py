@@ -16,6 +16,7 @@ from wspilot.tui.builder.cost import cost
 from wspilot.tui.builder.draft import Doc
 from wspilot.tui.source import Source
 from wspilot.tui.widgets.columns import fit
+from wspilot.tui.words import in_words
 
 Answer = TypeVar("Answer")
 
@@ -39,7 +40,8 @@ async def site(source: Source) -> Site:
     said = ", ".join(images) or "none; wspilot images add brings one"
     return Site(
         tuple(name for name, _, _ in types),
-        {"type": [(name, f"{name}: {size}") for name, size, _ in types],
+        # The name stands in the field, however narrow; the second line only where one chooses.
+        {"type": [(name, f"{name}\n  {size}") for name, size, _ in types],
          "image": [(name, name) for name in images]},
         ("Lease types here", *lines, f"Images here: {said}"),
     )  # fmt: skip
@@ -97,6 +99,4 @@ async def _ask(source: Source, method: str, read: Callable[[Doc], Answer], **par
 
 def told(error: WspilotError) -> str:
     """An error in one line."""
-    hint = "" if error.hint == "nothing was changed" else error.hint
-    said = f"{error.message.rstrip('.')}: {hint}" if hint else error.message
-    return clean(said, 1000)
+    return in_words(error, 1000)

@@ -1,12 +1,13 @@
 """The form of an ensemble: its name and duration, its groups as a list, and one group's fields.
 
 It only shows the document and says what was changed; the screen owns the document. What it has put
-into a field itself is remembered: only what differs from that was typed by somebody.
+into a field itself is remembered: only what differs from that was typed by somebody, and is told
+before anything else takes its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -14,7 +15,6 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
-from textual.message import Message
 from textual.widgets import Input, Label, OptionList, Select, Static
 from textual.widgets.option_list import Option
 
@@ -35,6 +35,8 @@ FIXED = {"placement": ("its type's", ("spread", "pack")),
 DEFAULT, UNSET = " ", "  "  # values of a choice: nothing is said; and before it is known
 LABELS = {"nics": "networks", "min": "at least"}
 MOST_CHARS = 1000
+Heard = Callable[[int | None, str, str], None]
+"""A field of the workspace (None) or of a group has another text: (group, field, text)."""
 
 
 class Groups(OptionList):
@@ -71,29 +73,24 @@ class Form(VerticalScroll, can_focus=False):
     Form Input:disabled { color: $secondary; }
     Form Select.-textual-compact > SelectCurrent { background: $panel; padding: 0 1; }
     Form Select:focus SelectCurrent { background: $primary-muted; }
-    Form Select > SelectOverlay { border: none; padding: 0; max-height: 10; background: $panel; }
+    Form Select > SelectOverlay { border: none; padding: 0; min-width: 24; max-height: 12;
+                                 background: $panel; }
     Form Select > SelectOverlay > .option-list--option { padding: 0 1; }
     Form #catalogue { width: 1fr; height: auto; color: $secondary; }
     Form .-bad Label { color: $error; text-style: bold; }
     Form Groups { height: auto; max-height: 8; min-height: 3; border: none; padding: 0;
                   background: $surface; margin-bottom: 1; }
     Form Groups:focus { border: none; }
-    Form Groups > .option-list--option { text-wrap: nowrap; text-overflow: ellipsis; }
+    Form Groups { text-wrap: nowrap; text-overflow: ellipsis; }
     Form .head { width: 1fr; height: 1; color: $secondary; }
     .-low Form .row, .-low Form Groups { margin-bottom: 0; }
     .-low Form Groups { max-height: 5; }
     .-low Form #row-name { margin-top: 1; }
     """
 
-    class Changed(Message):
-        """A field of the workspace (`group` is None) or of a group has another text."""
-
-        def __init__(self, group: int | None, name: str, text: str) -> None:
-            super().__init__()
-            self.group, self.field_name, self.text = group, name, text
-
-    def __init__(self) -> None:
+    def __init__(self, heard: Heard) -> None:
         super().__init__(id="form")
+        self._tell = heard  # a call, not a message: what is typed is never behind what is shown
         self.group = 0
         self._choices: Mapping[str, Sequence[tuple[str, str]]] = {}
         self._doc: draft.Doc = {}
@@ -164,7 +161,7 @@ class Form(VerticalScroll, can_focus=False):
     def _set(self, id: str, text: str, but: str) -> None:
         field = self.query_one(f"#{id}", Input)
         text = text[:MOST_CHARS]
-        if id != but:
+        if id != but and field.value == self._shown.get(id, ""):  # else typed, and not heard yet
             self._shown[id] = text
             if field.value != text:
                 field.value = text
@@ -182,7 +179,10 @@ class Form(VerticalScroll, can_focus=False):
             strange = name in FIXED or name in self._choices
             offered.append((value, f"{value} (not here)" if strange else value))
         options = [(Text(words), one) for one, words in offered]
-        self._shown[f"g-{name}"] = value
+        if isinstance(select.value, str) and self._is_new(f"g-{name}", select.value):
+            value = select.value  # chosen, and not heard yet
+        else:
+            self._shown[f"g-{name}"] = value
         if options != self._options.get(name):
             self._options[name] = options
             select.set_options(options)
@@ -214,8 +214,8 @@ class Form(VerticalScroll, can_focus=False):
         text = Text(f"{look.glyph('failed') if bad else ' '} ")
         text.append(fit(draft.field(one, "name") or "?", 14), "bold")
         text.append(f" {fit(f'{count} x {kind}', 14)}")
-        text.append(f" {fit(draft.field(one, 'image') or 'default image', 14)}", "dim")
-        text.append(f" {draft.field(one, 'nics')[:200]}", "dim")
+        text.append(f" {fit(draft.field(one, 'image') or 'default image', 14)}")
+        text.append(f" {draft.field(one, 'nics')[:200]}")
         return text
 
     def _mark(self) -> None:
@@ -225,6 +225,14 @@ class Form(VerticalScroll, can_focus=False):
             pair.set_class((pair.id or "").removeprefix("pair-") in bad, "-bad")
 
     # -- hearing
+
+    def hear(self) -> None:
+        """Tell what was typed and is not told yet: it belongs to the group that is shown."""
+        for id in [*(f"w-{name}" for name in WORKSPACE), *(f"g-{name}" for name in INPUTS)]:
+            self._heard(id, self.query_one(f"#{id}", Input).value)
+        for name in SELECTS:
+            value = self.query_one(f"#g-{name}", Select).value
+            self._heard(f"g-{name}", value if isinstance(value, str) else UNSET)
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -238,17 +246,21 @@ class Form(VerticalScroll, can_focus=False):
         self._heard(event.select.id or "", value if isinstance(value, str) else DEFAULT)
 
     def _heard(self, id: str, text: str) -> None:
-        if text in (self._shown.get(id, ""), UNSET):
-            return  # our own doing
-        self._shown[id] = text
-        where, _, name = id.partition("-")
-        self.post_message(self.Changed(None if where == "w" else self.group, name, text))
+        if self._is_new(id, text):
+            self._shown[id] = text
+            where, _, name = id.partition("-")
+            self._tell(None if where == "w" else self.group, name, text)
+
+    def _is_new(self, id: str, text: str) -> bool:
+        """Typed or chosen; not our own doing."""
+        return text not in (self._shown.get(id, ""), UNSET)
 
     @on(OptionList.OptionHighlighted, "#groups")
     def _other(self, event: OptionList.OptionHighlighted) -> None:
         event.stop()
         now = event.option_list.highlighted  # not what it was on the way
         if now is not None and now != self.group and now < len(draft.groups(self._doc)):
+            self.hear()
             self.show(self._doc, now)
 
     @on(OptionList.OptionSelected, "#groups")

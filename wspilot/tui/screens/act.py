@@ -43,7 +43,7 @@ class Act(Dialog[str]):
         why = fitting(verb, self._targets)
         style = "dim" if why else ""
         text = Text.assemble((f" {verb.key} ", "bold"), (f"{verb.name:8} ", style),
-                             (f"({why})" if why else verb.text, "dim"))  # fmt: skip
+                             (f"({why})" if why else verb.text, style))  # fmt: skip
         return Option(text, id=verb.name, disabled=bool(why))
 
     @on(OptionList.OptionHighlighted)

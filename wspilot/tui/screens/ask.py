@@ -18,6 +18,11 @@ from wspilot.tui.widgets.field import Field
 class Ask(Dialog[str]):
     """What was typed; None for nothing. `check` says what is wrong with it."""
 
+    DEFAULT_CSS = """
+    Ask Input, Ask Input:focus { background: $surface; padding: 0 1; }
+    Ask Button { min-width: 10; }
+    """
+
     def __init__(
         self, title: str, value: str, hint: str, check: Callable[[str], str] | None = None
     ) -> None:
@@ -28,11 +33,13 @@ class Ask(Dialog[str]):
     def compose(self) -> ComposeResult:
         with Vertical():
             yield Static(self._title, classes="title", markup=False)
-            yield Field(self._value, placeholder=self._hint, id="answer", max_length=400)
+            yield Field(
+                self._value, placeholder=self._hint, id="answer", max_length=400, compact=True
+            )
             yield Static("", classes="fault", id="fault", markup=False)
             with Horizontal(id="buttons"):
-                yield Button("Cancel", id="cancel")
-                yield Button("OK", id="ok", variant="primary")
+                yield Button("Cancel", id="cancel", compact=True)
+                yield Button("OK", id="ok", variant="primary", compact=True)
 
     def on_mount(self) -> None:
         self.query_one(Input).focus()

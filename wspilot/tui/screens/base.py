@@ -1,4 +1,4 @@
-"""The main screen's parts and how they are drawn; what keys do is in `browsing` and `handling`.
+"""The main screen's parts and how they are drawn; its keys: `arranging`, `browsing`, `handling`.
 
 Everything is drawn from the model, at most four times a second, and only where it has changed.
 """
@@ -193,7 +193,7 @@ class Base(Screen[None]):
     def repaint_all(self) -> None:
         """Everything again: the theme or the connection is another."""
         self.table.refresh()
-        self.dirty = True
+        self.dirty, self._detailed = True, None
 
     def _repaint_changed(self) -> None:
         if not self.dirty or self.paused or not self.is_current:
@@ -241,7 +241,7 @@ class Base(Screen[None]):
         heard, error = self._wspilot.heard, self._wspilot.error
         age = format_duration(self._clock() - heard)
         seen = f" What you see is {age} old." if heard else ""
-        self._say(self._banner, Text(f"{error}{seen} It is tried again by itself; r tries now."))
+        self._say(self._banner, Text(f"{error}.{seen} It is tried again by itself; r tries now."))
 
     def _age_detail(self) -> None:
         """The selection's page, where a second can have changed it."""

@@ -9,10 +9,10 @@ from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.widgets import Input, OptionList, Static
 
 from wspilot.text import clean
-from wspilot.tui import look
 from wspilot.tui.builder import files
 from wspilot.tui.screens.dialog import Dialog
 from wspilot.tui.widgets.field import Field
@@ -67,18 +67,18 @@ class Load(Dialog[str]):
         try:
             text = await asyncio.to_thread(files.read, path)
         except (OSError, ValueError, RuntimeError) as error:
-            style = look.style(self.app.theme_variables.get("error", ""))
-            page.update(Text(clean(f"{path}: {error}", 400), style))
+            page.set_classes("fault")
+            page.update(clean(f"{path}: {error}", 400))
             return
         if take:
             self.dismiss(text)
         else:
-            page.update(self._coloured(text))
+            page.set_classes("")
+            page.update(_coloured(text))
 
-    def _coloured(self, text: str) -> Text:
-        """Comments dim, tables bold."""
-        dim, page = look.style(self.app.theme_variables.get("secondary", "")), Text()
-        for line in clean(text, 20_000, lines=True).split("\n"):
-            style = dim if line.startswith("#") else "bold" if line.startswith("[") else ""
-            page.append(f"{line}\n", style=style or None)
-        return page
+
+def _coloured(text: str) -> Content:
+    """Comments dim, tables bold, in whatever theme."""
+    styles = {"#": "$secondary", "[": "bold"}
+    lines = clean(text, 20_000, lines=True).split("\n")
+    return Content.assemble(*((f"{line}\n", styles.get(line[:1], "")) for line in lines))

@@ -94,7 +94,8 @@ class Detail(Vertical):
         return look.style(self.app.theme_variables.get(name, ""))
 
     def _draw_tabs(self) -> None:
-        drawn = (self.page, self._tabs.size.width, self.app.theme)
+        colours = (self._colour("primary"), self._colour("secondary"))  # a theme's come after it
+        drawn = (self.page, self._tabs.size.width, *colours)
         if drawn == self._tabs_drawn:
             return
         self._tabs_drawn, self._edges, at = drawn, [], 0
@@ -103,9 +104,7 @@ class Detail(Vertical):
         for page in PAGES:
             here = page == self.page
             label = page if here or not short else page[:3]
-            style = (
-                f"bold underline {self._colour('primary')}" if here else self._colour("secondary")
-            )
+            style = f"bold underline {colours[0]}" if here else colours[1]
             text.append(label, style)
             text.append(" ")
             at += len(label) + 1

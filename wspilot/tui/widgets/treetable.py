@@ -258,12 +258,17 @@ class TreeTable(Scrolled):
         marked = row.key in self.marks
         sign = look.mark() if marked else look.new() if row.key in self._fresh else " "
         parts = [(sign, ground + self._style("marked"))]
-        for column, size in layout(self._columns, width, self._hidden):
+        columns = layout(self._columns, width, self._hidden)
+        aged = any(column.field == "age" for column, _ in columns)
+        for column, size in columns:
             if column.field in self._painters:
                 painted = self._painted(column.field, row, size)
                 parts += [(text, style + ground) for text, style in painted]
                 continue
             text, style = self._cell(row, column.field, size)
+            if row.waits and row.age and not aged and column.field in ("why", "cause"):
+                # Since when, where no column says it; before what may be cut off.
+                text = text.replace("waits for", f"waits {row.age} for", 1)
             if self.stale:
                 style = self._style("dim")
             elif marked and column.field == "name":
@@ -286,6 +291,9 @@ class TreeTable(Scrolled):
             if row.key in self._flashing:
                 style += self._style("flash")
             return f"{look.glyph(row.state)} {row.state}", style
+        if field == "outcome" and row.cell(field):
+            word = row.cell(field)
+            return f"{look.glyph(word)} {word}", self._style(look.colour(word))
         if field == "left":
             if row.progress is not None and not row.left and row.state != "pending":
                 return look.gauge(row.progress, size), self._style("primary")
