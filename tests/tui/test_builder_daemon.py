@@ -254,6 +254,6 @@ async def test_every_code_of_an_error_has_its_outcome() -> None:
         for code in Code:
             source.answers = {"deploy": WspilotError(f"because of {code.name}", "do this", code)}
             await one.press("f5")
-            said = f"because of {code.name}: do this"
+            said = f"because of {code.name}; do this"
             await one.until(lambda said=said: said in told(one.app)[-1])
             await one.checked()
