@@ -417,6 +417,22 @@ async def test_a_sister_cannot_speak_as_a_guest_that_lives_here(pair: Pair) -> N
     assert await b.got() == foreign, "the negative control, and nothing before it"
 
 
+def test_a_vm_that_stands_still_is_not_looked_for_with_every_frame(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    now, looks = [100.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(link.Link, "join", lambda self: bool(looks.append(now[0])))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
+        one = switch.Switch(trunk, trunk, KEY, b"s" * 16)
+        nic = {"network": "private", "mac": "02:57:0a:4d:00:02", "ip": "10.77.0.2", "prefix": 24}
+        one._attach(str(tmp_path / "nic"), nic, 1400)
+        for _ in range(1000):
+            now[0] += 0.001
+            one._look()
+    assert 9 <= len(looks) <= 11, looks
+
+
 def test_what_is_learned_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(switch, "MOST_LEARNED", 8)
     session = b"t" * 16

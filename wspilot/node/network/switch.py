@@ -72,7 +72,8 @@ class Switch:
         self._peers: dict[bytes, tuple[Address, frames.Opener]] = {}
         self._learned: dict[tuple[int, bytes], bytes] = {}
         self._answered: set[str] = set()  # guests' ports, since they were last asked
-        self._loose: dict[str, Guest] = {}  # whose QEMU does not listen yet
+        self._loose: dict[str, Guest] = {}  # whose QEMU does not listen: not yet, or while stopped
+        self._look_at = 0.0  # when to look again whether one does
         self._given: set[str] = set()  # ports with frames to be flushed
         self._selector = selectors.DefaultSelector()
         self._line = b""
@@ -97,10 +98,17 @@ class Switch:
             for name in self._given:
                 self._flush(name)
             self._given.clear()
-            for name in list(self._loose):
-                self._join(name)
+            self._look()
 
     # -- the guests' cables
+
+    def _look(self) -> None:
+        """Whether those listen that did not: not at every turn, for a stopped VM's port stays."""
+        now = time.monotonic()
+        if self._loose and now >= self._look_at:
+            self._look_at = now + JOIN_S
+            for name in list(self._loose):
+                self._join(name)
 
     def _join(self, name: str) -> None:
         guest = self._loose[name]
