@@ -202,6 +202,27 @@ async def test_a_token_of_yesterday_is_another_lease_by_now(
     assert one.token("a") != first
 
 
+def test_what_one_interface_has_leased_another_does_not_bring_back(tmp_path: Path) -> None:
+    kept = tmp_path / "tui" / "sent.json"
+    one, other = Sent(kept), Sent(kept)
+    first = one.token("a")
+    other.token("b")
+    one.done("a")
+    other.done("b")
+    assert one.token("a") != first
+
+
+def test_what_the_disk_refuses_is_kept_in_mind(tmp_path: Path) -> None:
+    kept = tmp_path / "tui" / "sent.json"
+    one = Sent(kept)
+    first = one.token("a")
+    kept.parent.rename(tmp_path / "away")
+    kept.parent.touch()  # nothing can be written below it
+    one.done("a")
+    second = one.token("a")
+    assert second != first and one.token("a") == second
+
+
 async def test_another_ensemble_is_another_request() -> None:
     source = Odd(deploy=TimedOut("no answer"))
     async with bench(source=source) as one:

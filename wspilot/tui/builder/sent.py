@@ -24,6 +24,7 @@ class Sent:
     def __init__(self, path: Path | None) -> None:
         self._path, self._lock = path, threading.Lock()
         self._tokens: dict[str, tuple[str, float]] = {}
+        self._written = True  # the disk holds what we know
 
     def token(self, ensemble: str) -> str:
         """The one it was sent with before, or a new one. A disk that refuses stops nothing."""
@@ -41,21 +42,23 @@ class Sent:
             self._keep(tokens)
 
     def _known(self) -> dict[str, tuple[str, float]]:
-        """Ours, and what another interface or one that has crashed has left."""
-        left: dict[str, tuple[str, float]] = {}
-        try:
-            said = json.loads(self._path.read_text("utf-8")) if self._path else {}
-            left = {str(key): (str(one), float(at)) for key, (one, at) in said.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            pass  # none yet, or a file that nobody can read
+        """What is on the disk, of other interfaces too; ours where it has refused them."""
+        known = self._tokens
+        if self._path is not None and self._written:
+            try:
+                said = json.loads(self._path.read_text("utf-8"))
+                known = {str(key): (str(one), float(at)) for key, (one, at) in said.items()}
+            except FileNotFoundError:
+                known = {}
+            except (OSError, ValueError, TypeError, AttributeError):
+                pass  # a file that nobody can read
         since = time.time() - KEPT_S
-        known = {key: one for key, one in {**left, **self._tokens}.items() if one[1] > since}
-        return dict(list(known.items())[-MOST:])
+        return dict([one for one in known.items() if one[1][1] > since][-MOST:])
 
     def _keep(self, tokens: dict[str, tuple[str, float]]) -> None:
         self._tokens = tokens
         if self._path is not None:
-            write_atomically(self._path, json.dumps(tokens, indent=1))
+            self._written = write_atomically(self._path, json.dumps(tokens, indent=1))
 
 
 def _key(ensemble: str) -> str:
