@@ -115,7 +115,8 @@ class WspilotApp(App[None]):
     def pop_screen(self) -> AwaitComplete:
         """Textual 8 keeps the last 1,024 widgets whose colours it asked for in an `lru_cache`, and
         with each all that it has painted: half a MiB for every dialog that was ever open."""
-        getattr(StylesCache.get_inner_outer, "cache_clear", bool)()  # where a release has it
+        cached = getattr(StylesCache, "get_inner_outer", None)  # where a release has it
+        getattr(cached, "cache_clear", bool)()
         return super().pop_screen()
 
     def on_mount(self) -> None:

@@ -34,7 +34,8 @@ class Filing(Drafting):
         self._loaded = ""
 
     def _take(self, text: str) -> None:
-        """Another text in the place of this one."""
+        """Another text in the place of this one, which hears no letter of it any more."""
+        self.catch_up()
         self._area.become(text)
         self._form.group = 0
         (self._area if self.has_class("-toml") else self.query_one(Groups)).focus()
