@@ -38,14 +38,17 @@ def end(caller: Caller, limits: Limits, words: Words) -> Record:
     words: journal. -> {seconds}
     """
     journal = journal_of(caller, words)
+    balloon.sweep(limits)  # a record of another boot names nothing that is here
     name = balloon.take_name(caller.uid, journal)
     if name not in load(TAKE):
         raise Refused("this pilot has taken no memory")
     mine = {n: one for n, one in load(GUEST).items() if one["journal"] == journal}
+    uuids = {one["uuid"] for one in mine.values()}
+    ids = [one.id for one in domains() if one.uuid in uuids]  # see `balloon.destroy`
 
     def bare() -> None:
-        for one in mine.values():
-            must("destroy", str(one["domid"]), limit_s=balloon.DESTROY_S)
+        for domid in ids:
+            must("destroy", str(domid), limit_s=balloon.DESTROY_S)
         balloon.settle(balloon.without(name), balloon.seconds(limits, "settle_s", SETTLE_S))
         domains()
 

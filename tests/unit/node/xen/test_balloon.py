@@ -179,6 +179,30 @@ def test_a_bare_end_destroys_the_callers_guests_and_no_others(
     assert [one.name[0] for one in tmp_path.glob("*.guest")] == ["2"]
 
 
+@pytest.mark.parametrize(
+    ("change", "here"),
+    [
+        ({"boot": "boot-0", "domid": 1}, False),  # the records outlive a reboot
+        ({"domid": 1}, True),  # it was started again since
+        ({}, True),  # a helper was killed while it started it
+    ],
+    ids=["another boot's", "an old id", "no id"],
+)
+def test_a_bare_end_believes_no_id_of_a_record(
+    xen: Hypervisor, tmp_path: Path, change: dict[str, Any], here: bool
+) -> None:
+    mine, uuid = words(tmp_path), "11111111-2222-3333-4444-555555555555"
+    take(mine)
+    xen.domains["99999999-2222-3333-4444-555555555555"] = "strange"  # domain 1
+    if here:
+        xen.domains[uuid] = "ws-1500-vm1"
+    said = {"uid": 1500, "boot": "boot-1", "journal": mine["journal"], "uuid": uuid, "mib": 96}
+    base.save(f"{uuid}.guest", {**said, **change})
+    bare("bench-end", mine)
+    assert list(xen.domains.values()) == ["strange"] and now(xen) == 1024
+    assert xen.calls.count("destroy 2") == here and not list(tmp_path.glob("*.guest"))
+
+
 def test_two_pilots_add_up_in_any_order(xen: Hypervisor, tmp_path: Path) -> None:
     rng = random.Random(7)
     saids = [words(tmp_path, f"slot{n}_p", 10 + n) for n in range(6)]
