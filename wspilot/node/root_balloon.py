@@ -250,6 +250,12 @@ def take_name(uid: int, journal: str) -> str:
     return f"{uid}_{journal.rpartition('/')[2].partition('.')[0]}{TAKE}"
 
 
+def taken(uid: int, journal: str) -> Optional[Record]:
+    """What a pilot has taken: that of another journal by the same name is none of its own."""
+    record = load(TAKE).get(take_name(uid, journal))
+    return record if record is not None and record["journal"] == journal else None
+
+
 def _full(takes: Records) -> int:
     """What domain 0 has when nothing is taken, in KiB."""
     record = load(FULL).get(FULL) if takes else None

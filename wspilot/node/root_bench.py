@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wspilot.node import root_balloon as balloon
-from wspilot.node.root_balloon import GUEST, SETTLE_S, TAKE, domains, must
+from wspilot.node.root_balloon import GUEST, SETTLE_S, domains, must
 from wspilot.node.root_helper import Caller, Limits, Record, Refused, Words, journal_of, load
 
 
@@ -40,7 +40,7 @@ def end(caller: Caller, limits: Limits, words: Words) -> Record:
     journal = journal_of(caller, words)
     balloon.sweep(limits)  # a record of another boot names nothing that is here
     name = balloon.take_name(caller.uid, journal)
-    if name not in load(TAKE):
+    if balloon.taken(caller.uid, journal) is None:
         raise Refused("this pilot has taken no memory")
     mine = {n: one for n, one in load(GUEST).items() if one["journal"] == journal}
     uuids = {one["uuid"] for one in mine.values()}

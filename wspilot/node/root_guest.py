@@ -11,7 +11,7 @@ from typing import Any
 
 from wspilot.node import root_balloon as balloon
 from wspilot.node import root_xl
-from wspilot.node.root_balloon import GUEST, TAKE
+from wspilot.node.root_balloon import GUEST
 from wspilot.node.root_helper import (
     Caller,
     Record,
@@ -90,7 +90,7 @@ def _disk(one: object) -> Record:
 
 def check_room(guest: Words, name: str) -> None:
     """A pilot's guests have the memory that it took, and no more. Raises Refused."""
-    take = load(TAKE).get(balloon.take_name(guest["uid"], guest["journal"]))
+    take = balloon.taken(guest["uid"], guest["journal"])
     if take is None or take["boot"] != boot_id():
         raise Refused("this pilot has taken no memory for guests")
     used = sum(

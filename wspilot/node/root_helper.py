@@ -151,6 +151,7 @@ def networks(words: str, where: str) -> Ranges:
 # -- words and commands
 
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+JOURNAL = re.compile(r"[A-Za-z0-9_-]{1,128}\.journal")
 
 
 def one_line(what: object, limit: int = 300) -> str:
@@ -250,8 +251,11 @@ def journal_of(caller: Caller, words: Words) -> str:
     """The path of the pilot's journal, which the record lives as long as."""
     path = words.get("journal")
     home = f"/var/tmp/wspilot-{caller.uid}/"
-    if not isinstance(path, str) or not path.startswith(home) or "/../" in path or "\0" in path:
+    if not isinstance(path, str) or not path.startswith(home) or "\0" in path:
         raise Refused(f"`journal` is {one_line(repr(path), 120)}, not below {home}")
+    # One spelling for each: what is taken, and what of it is used, is known by it.
+    if path != os.path.normpath(path) or not JOURNAL.fullmatch(path.rpartition("/")[2]):
+        raise Refused(f"`journal` is {one_line(repr(path), 120)}, not below {home} as a pilot's is")
     return path
 
 

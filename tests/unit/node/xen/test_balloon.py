@@ -203,6 +203,46 @@ def test_a_bare_end_believes_no_id_of_a_record(
     assert xen.calls.count("destroy 2") == here and not list(tmp_path.glob("*.guest"))
 
 
+OTHERS = (
+    "./one_1.journal",
+    "/one_1.journal",
+    "././one_1.journal",
+    "one_1.saved",
+    "x/one_1.journal",
+)
+
+
+@pytest.mark.parametrize("spelling", OTHERS)
+def test_what_was_taken_for_one_journal_serves_no_other_spelling_of_it(
+    xen: Hypervisor, tmp_path: Path, spelling: str
+) -> None:
+    mine = words(tmp_path)
+    take(mine)
+    guest = {"uid": 1500, "name": "ws-1500-vm1", "mib": 96}
+    root_guest.check_room({**guest, "journal": mine["journal"]}, "u.guest")
+    other = f"{tmp_path}/{spelling}"
+    with pytest.raises(Refused, match="has taken no memory for guests"):
+        root_guest.check_room({**guest, "journal": other}, "u.guest")
+    with pytest.raises(Refused, match="has taken no memory"):
+        bare("bench-end", {**mine, "journal": other})
+    assert list(tmp_path.glob("*.take"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["n/./y_1.journal", "n//y_1.journal", "n/../y_1.journal", "n/y_1.journal/", "n/y_1.journal/.",
+     "n/y_1.journal.x", "n/y_1.x.journal", "n/y_1", "n/.journal", "../wspilot-0/n/y_1.journal",
+     "n/y_1.journal\n", "n\0/y_1.journal", "/n/y_1.journal", ""],
+)  # fmt: skip
+def test_a_journal_has_one_spelling(name: str) -> None:
+    home = "/var/tmp/wspilot-1500"
+    good = f"{home}/node-1.site/ab12cd34_0badcafe.journal"
+    assert base.journal_of(User(), {"journal": good}) == good
+    for path in (f"{home}/{name}", f"//{home}/{name}"):
+        with pytest.raises(Refused, match="`journal` is"):
+            base.journal_of(User(), {"journal": path})
+
+
 def test_two_pilots_add_up_in_any_order(xen: Hypervisor, tmp_path: Path) -> None:
     rng = random.Random(7)
     saids = [words(tmp_path, f"slot{n}_p", 10 + n) for n in range(6)]
