@@ -63,32 +63,26 @@ class Plan:
 
 
 def bench(plan: Plan, as_json: bool) -> int:
-    """Measure, print. Raises WspilotError; domain 0 has its memory again either way."""
-    document = measured(plan, NODE, SLOT)
+    """Measure, print. Raises WspilotError; domain 0 has its memory again, or it says why not."""
+    trial = Trial(plan, Places(NODE, os.getuid()), SLOT)
+    try:
+        document = measured(trial)
+    finally:
+        trial.undo()
     print(json.dumps(document) if as_json else table(document))
     return 0
 
 
-def measured(
-    plan: Plan,
-    node: str,
-    slot: str,
-    step: Callable[[], None] = lambda: None,
-    left_s: Callable[[], float] = lambda: float("inf"),
-) -> dict[str, Any]:
-    """The document of a bench. `step` is called after each; no round begins that might take longer
-    than `left_s`. Raises WspilotError."""
+def measured(trial: Trial, left_s: Callable[[], float] = lambda: float("inf")) -> dict[str, Any]:
+    """The document of a bench; no round begins that might take longer than `left_s`. Raises
+    WspilotError; then what is still taken is in its journal."""
     if root.ask("xen-list", {}, root.XEN_S)["taken_mib"]:
         raise Refused("a slot has memory of domain 0 now", "try again when the node is free")
-    trial = Trial(plan, Places(node, os.getuid()), slot, step)
-    done, longest = 0, 0.0
-    try:
-        while done < plan.rounds and left_s() > 1.5 * longest:
-            began = time.monotonic()
-            trial.round()
-            done, longest = done + 1, max(longest, time.monotonic() - began)
-    finally:
-        trial.close()
+    done, longest, plan = 0, 0.0, trial.plan
+    while done < plan.rounds and left_s() > 1.5 * longest:
+        began = time.monotonic()
+        trial.round()
+        done, longest = done + 1, max(longest, time.monotonic() - began)
     note = "" if done == plan.rounds else f"{done} of {plan.rounds} rounds: its time was over"
     if not done:
         raise WspilotError("there was no time for one round")
@@ -96,10 +90,12 @@ def measured(
 
 
 class Trial:
-    """`seconds`: what each step took, in every round."""
+    """`seconds`: what each step took, in every round; `step` is called after each."""
 
-    def __init__(self, plan: Plan, places: Places, slot: str, step: Callable[[], None]) -> None:
-        self.seconds: dict[str, list[float]] = {}
+    def __init__(
+        self, plan: Plan, places: Places, slot: str, step: Callable[[], None] = lambda: None
+    ) -> None:
+        self.plan, self.seconds = plan, dict[str, list[float]]()
         self._guests, self._places, self._slot, self._step = plan.guests, places, slot, step
         self._path = places.keep / f"{slot}_{os.getpid():08x}.journal"
         self._own = {"journal": str(self._path), "slot": slot}
@@ -173,10 +169,9 @@ class Trial:
         self.seconds.setdefault(name, []).append(seconds)
         self._step()
 
-    def close(self) -> None:
-        """Whatever happened, domain 0 is as it was."""
-        self._path.unlink(missing_ok=True)
-        try:
-            root.ask("xen-list", {}, root.XEN_S)  # what has no journal is a stray, and is undone
-        finally:
-            self._places.tidy()
+    def undo(self) -> None:
+        """Whatever happened, domain 0 is as it was. Raises WspilotError; then the journal stays,
+        for whoever undoes it next."""
+        if self._path.exists():
+            self._kill_all()
+        self._places.tidy()

@@ -19,7 +19,7 @@ from wspilot.errors import Refused, WspilotError
 from wspilot.hostfigures import table
 from wspilot.messages import HB, NEW, Kind
 from wspilot.node import proc
-from wspilot.node.benchhost import Guests, Plan, measured
+from wspilot.node.benchhost import Guests, Plan, Trial, measured
 from wspilot.node.core import launch
 from wspilot.node.core.settings import Settings
 from wspilot.node.files import put
@@ -69,13 +69,14 @@ def measure(job: Job, epoch: int, named: str, nodes: Sequence[str]) -> int:
     places, voice = Places(node, os.getuid()), Voice(job, epoch, node)
     voice.say(Kind.STARTED, **_facts(job, settings))
     try:
-        found = _measured(job, settings, node, voice)
+        found = _measured(job, settings, places, voice)
     except (WspilotError, OSError) as error:
         _deaf()
         if isinstance(error, Ended):
             voice.say(Kind.PREEMPTED, cause=error.message)
         limit_s = settings.budget.get("restore", 5.0)
         left = wait_others(places, Path(), proc.boot_id(), limit_s).left
+        places.tidy()
         voice.say(Kind.FAILED, cause=clean(str(error), 400), causes=list(left), clean=not left,
                   boot_id=proc.boot_id(), **census(places, Path()).data())  # fmt: skip
         print(f"wspilot: {error}", file=sys.stderr, flush=True)
@@ -87,14 +88,14 @@ def measure(job: Job, epoch: int, named: str, nodes: Sequence[str]) -> int:
     return 0
 
 
-def _measured(job: Job, settings: Settings, node: str, voice: Voice) -> Mapping[str, Any]:
+def _measured(job: Job, settings: Settings, places: Places, voice: Voice) -> Mapping[str, Any]:
     if os.getuid() == 0 and not settings.allow_root:
         raise Refused("this runs as root", "no pilot does: DESIGN.md section 6")
     words, end = settings.bench, settings.hard_end(job.began)
     kernel, initrd = str(words.get("kernel", "")), str(words.get("initrd", ""))
     guests = Guests(int(words.get("guests", 0)), kernel, initrd)
     plan = Plan(int(words["rounds"]), int(words["mib"]), guests)
-    return measured(plan, node, job.slot, voice.beat, lambda: end - proc.now())
+    return measured(Trial(plan, places, job.slot, voice.beat), lambda: end - proc.now())
 
 
 def _facts(job: Job, settings: Settings) -> Mapping[str, Any]:
