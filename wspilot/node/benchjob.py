@@ -70,6 +70,7 @@ def measure(job: Job, epoch: int, named: str, nodes: Sequence[str]) -> int:
     voice.say(Kind.STARTED, **_facts(job, settings))
     try:
         found = _measured(job, settings, places, voice)
+        _deaf()  # in here: until then a TERM may come
     except (WspilotError, OSError) as error:
         _deaf()
         if isinstance(error, Ended):
@@ -81,7 +82,6 @@ def measure(job: Job, epoch: int, named: str, nodes: Sequence[str]) -> int:
                   boot_id=proc.boot_id(), **census(places, Path()).data())  # fmt: skip
         print(f"wspilot: {error}", file=sys.stderr, flush=True)
         return 1
-    _deaf()
     voice.say(Kind.RELEASED, bench=found, clean=True, boot_id=proc.boot_id(),
               **census(places, Path()).data())  # fmt: skip
     print(table(found), flush=True)

@@ -55,7 +55,18 @@ def ask(verb: str, words: Mapping[str, Any], limit_s: float = LIMIT_S) -> Mappin
         with contextlib.suppress(OSError):
             process.kill()
         raise TimedOut(f"the root helper's {verb} took longer than {limit_s:g} s") from None
+    finally:
+        _hang_up(process)
     return _answer(verb, out, err)
+
+
+def _hang_up(process: subprocess.Popen[bytes]) -> None:
+    """A helper that has not begun yet sees that nobody waits (`root_helper.is_heard`): also while
+    an exception, a signal's too, still holds the frame that called. What it is told ends last."""
+    for pipe in (process.stdout, process.stderr, process.stdin):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
 
 
 def _answer(verb: str, out: bytes, err: bytes) -> Mapping[str, Any]:

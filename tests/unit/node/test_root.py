@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -82,6 +83,46 @@ def test_a_helper_that_hangs_is_left_behind_in_time(helper: Path) -> None:
     with pytest.raises(WspilotError, match=r"took longer than"):
         asyncio.run(root.asked("about", {}, 0.2))
     assert time.monotonic() - begun < 20
+
+
+class Ended(Exception):
+    """A signal came."""
+
+
+AT_WORK = """trap '' PIPE; read -r words; kill -{signal} $PPID
+for n in $(seq 400); do [ -e {go} ] && break; sleep 0.05; done
+if echo '{{}}' 2>/dev/null; then echo True >{heard}.new; else echo False >{heard}.new; fi
+mv {heard}.new {heard}"""
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_nobody_listens_to_a_helper_once_its_caller_was_ended_by_a_signal(
+    helper: Path, tmp_path: Path, raises: bool
+) -> None:
+    go, heard = tmp_path / "go", tmp_path / "heard"
+    write(helper, AT_WORK.format(signal="USR1", go=go, heard=heard))
+
+    def come(number: int, frame: object) -> None:
+        if raises:
+            raise Ended
+        go.touch()
+
+    before = signal.signal(signal.SIGUSR1, come)
+    try:
+        if raises:
+            with pytest.raises(Ended) as held:  # and with it the frames that it went through
+                root.ask("balloon-take", {})
+            go.touch()
+            assert held.value.__traceback__ is not None
+        else:
+            assert root.ask("balloon-take", {}) == {}
+        end = time.monotonic() + 30
+        while not heard.exists():
+            assert time.monotonic() < end, "the helper never came back"
+            time.sleep(0.02)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard.read_text().strip() == str(not raises)
 
 
 def test_one_that_has_been_called_by_nobodys_sudo_refuses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -109,6 +110,23 @@ def test_a_job_that_fails_gives_its_memory_back_and_is_clean(
     assert helper.taken == 0 and kind is Kind.FAILED and "refuses balloon-give" in data["cause"]
     assert (data["clean"], data["node_clean"], data["causes"]) == (True, True, [])
     assert not list((tmp_path / "keep").iterdir())
+
+
+def test_a_term_that_comes_as_the_last_round_is_done_is_heeded(
+    helper: Helper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = benchjob._deaf, list[int]()
+
+    def late() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real()
+
+    monkeypatch.setattr(benchjob, "_deaf", late)
+    assert measure(tmp_path) == 1
+    kind, data = Voice.told
+    assert kind is Kind.FAILED and data["clean"] and "has ended the job" in data["cause"]
 
 
 @pytest.mark.parametrize(
