@@ -113,6 +113,8 @@ class Xen:
         grace_s = float(grace) if isinstance(grace, (int, float)) else 0.0
         if verb == "start" or (verb == "resume" and guest.saved):
             await self._again(guest)
+        elif verb == "suspend" and guest.saved:
+            pass  # whoever asked for it has been told that it was not
         elif not guest.running:
             raise WspilotError(f"VM {guest.spec.name} does not run")
         elif verb in ("pause", "resume"):
@@ -236,7 +238,8 @@ class Xen:
 
     async def _look(self, guest: Guest) -> None:
         """It powered itself off, crashed, or wants to start again; or it was saved, and whoever
-        asked has been told that it was not: then it comes back from its memory."""
+        asked has been told that it was not: then it comes back from its memory, or rests with it
+        until it is suspended, which it is already, and resumed."""
         try:
             found = await root.asked("xen-list", {}, root.XEN_S)
         except (WspilotError, OSError) as error:
@@ -255,6 +258,9 @@ class Xen:
                 return
             except (WspilotError, OSError) as error:
                 why = f"it could not be started again: {clean(str(error), 200)}"
+            if guest.saved and not guest.doomed:  # as after a resume that fails
+                guest.say_saved(why)
+                return
         self._guests.pop(guest.spec.id, None)
         guest.close()
         guest.say_gone(why)

@@ -105,6 +105,10 @@ class Guest:
         """Its last event."""
         self._say(EventKind.EXITED, text)
 
+    def say_saved(self, why: str) -> None:
+        """It rests, and its memory is kept, though nobody was told so."""
+        self._say(EventKind.ERROR, f"it is suspended, its memory is kept (suspend, resume): {why}")
+
     def say_gone(self, why: str) -> None:
         """It ended by itself."""
         if why == "crash":

@@ -13,7 +13,7 @@ import pytest
 
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.node import root
-from wspilot.node.vmm.base import VmEvent, VmSpec
+from wspilot.node.vmm.base import EventKind, VmEvent, VmSpec
 from wspilot.node.vmm.xen import Xen
 
 SPEC = VmSpec(id="vm1", name="w/vm/1", uuid="1" * 8, cpus=1, memory_mib=96,
@@ -25,6 +25,7 @@ class Helper:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.kept: list[bool] = []  # what was said to each xen-end
         self.ends = ""
         self.fails: dict[str, Exception] = {}
         self.delay: dict[str, float] = {}
@@ -32,6 +33,7 @@ class Helper:
 
     async def asked(self, verb: str, words: Mapping[str, Any], limit_s: float = 0) -> Any:
         name = f"{verb} {words['do']}" if "do" in words else verb
+        self.kept += [bool(words.get("keep"))] if verb == "xen-end" else []
         self.calls.append(name + (" restore" if words.get("restore") else ""))
         await asyncio.sleep(self.delay.get(name, 0))
         if name in self.fails:
@@ -165,6 +167,31 @@ async def test_a_guest_that_was_saved_while_the_answer_was_lost_comes_back_from_
     await until(lambda: "resumed" in [event.text for event in events])
     asked = ["xen-create", "xen-do suspend", "xen-list", "xen-create restore"]
     assert helper.calls == asked and xen.identity("vm1") is not None
+    await xen.close()
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda one: type(one).__name__)
+async def test_one_failed_restore_never_costs_the_saved_memory(
+    helper: Helper, tmp_path: Path, error: Exception
+) -> None:
+    events: list[VmEvent] = []
+    xen = await made(tmp_path, events)
+    helper.fails["xen-do suspend"] = WspilotError("the root helper's xen-do: no word")
+    with pytest.raises(WspilotError, match="no word"):
+        await xen.act("vm1", "suspend", {})
+    helper.ends, helper.fails["xen-create"] = "suspend", error
+    os.close(helper.console)
+    await until(lambda: events[-1].kind is EventKind.ERROR)
+    assert f"its memory is kept (suspend, resume): it could not be started again: {error}" in (
+        events[-1].text
+    )
+    assert xen.identity("vm1") is not None and set(helper.kept) == {True}
+    helper.fails = {}
+    await xen.act("vm1", "suspend", {})  # what the pilot believes to run is suspended already
+    assert helper.calls[-1] == "xen-end"
+    await xen.act("vm1", "resume", {})
+    assert helper.calls[-1] == "xen-create restore"
+    assert EventKind.EXITED not in [event.kind for event in events]
     await xen.close()
 
 
