@@ -60,6 +60,9 @@ def create(caller: Caller, limits: Limits, words: Words) -> Record:
     known = load(GUEST).get(name)
     if known is not None and not caller.owns(known["uid"]):
         raise Refused("that guest is another user's")
+    if (known is None or known["boot"] != boot_id()) and _domain(guest["uuid"]) is not None:
+        # What fails below is undone by its uuid: that would destroy whoever has it.
+        raise Refused(f"{guest['uuid']} is another domain's uuid")
     check_room(guest, name)
     saved = RECORDS / balloon.saved_name(name)
     if words.get("restore") and not saved.exists():

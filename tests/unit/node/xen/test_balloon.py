@@ -243,6 +243,20 @@ def test_a_journal_has_one_spelling(name: str) -> None:
             base.journal_of(User(), {"journal": path})
 
 
+def test_a_guest_by_a_strangers_uuid_is_refused_and_the_stranger_lives(
+    xen: Hypervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balloon, "WORK", tmp_path / "work")
+    said, uuid = words(tmp_path), "11111111-2222-3333-4444-555555555555"
+    take(said)
+    guest = {**said, "vm": "vm1", "kind": "pv", "cpus": 1, "mib": 96, "kernel": "/nosuch"}
+    xen.domains[uuid] = "strange"
+    for other, why in ((uuid, "another domain's"), (uuid[:-1] + "6", "nosuch")):
+        with pytest.raises((Refused, OSError), match=why):
+            root_xen.create(User(), Limits(User()), {**guest, "uuid": other})
+        assert list(xen.domains.values()) == ["strange"] and not list(tmp_path.glob("*.guest"))
+
+
 def test_two_pilots_add_up_in_any_order(xen: Hypervisor, tmp_path: Path) -> None:
     rng = random.Random(7)
     saids = [words(tmp_path, f"slot{n}_p", 10 + n) for n in range(6)]
