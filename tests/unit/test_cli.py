@@ -265,6 +265,14 @@ def test_a_full_disk_under_stdout_is_an_error_in_words(cli: Cli) -> None:
     assert b"No space left" in done.stderr and b"Traceback" not in done.stderr
 
 
+def test_what_stderr_does_not_take_at_the_end_does_not_change_the_code() -> None:
+    """As of a progress line that a signal comes into, on a terminal that has been closed."""
+    code = "import sys, wspilot.cli as cli; cli._run = lambda _: sys.stderr.write('begun') + 2\n"
+    with open("/dev/full", "wb") as full:
+        argv = [sys.executable, "-c", f"{code}sys.exit(cli.main([]))"]
+        assert subprocess.run(argv, stderr=full, timeout=30, check=False).returncode == 7
+
+
 def test_a_home_that_cannot_be_made_is_an_error_in_words(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

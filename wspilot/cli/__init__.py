@@ -6,10 +6,12 @@ it: `wspilot list` loads neither asyncio nor textual.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+from typing import TextIO
 
 from wspilot.cli.parse import Args, parse
 from wspilot.errors import WspilotError
@@ -28,19 +30,23 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        return _mute()
+        _hush(sys.stdout)
+        return 1
     except OSError as error:  # a home that cannot be made, a full disk under stdout
-        print(f"wspilot: {clean(str(error), 1000)}", file=sys.stderr)
-        return _mute()
+        with contextlib.suppress(OSError):  # a terminal that was closed hears nothing
+            print(f"wspilot: {clean(str(error), 1000)}", file=sys.stderr)
+        _hush(sys.stdout)
+        return 1
+    finally:
+        _hush(sys.stderr)
 
 
-def _mute() -> int:
-    """What could not be written is not tried again at exit."""
+def _hush(stream: TextIO) -> None:
+    """What could not be written is not tried again at exit: Python would make that code 120."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(words: list[str]) -> int:
