@@ -11,12 +11,12 @@ from wspilot.daemon.core.turn import derive_id
 from wspilot.daemon.requests import Handler, Params, Requests, count, text
 from wspilot.daemon.service import Service
 from wspilot.errors import NotFound, Refused, UsageError
+from wspilot.hostfigures import MOST_GUESTS, MOST_MIB, MOST_ROUNDS
 from wspilot.messages import NODE_RE
 from wspilot.model import FINAL_SLOT, Slot
 from wspilot.text import clean, parse_duration
 
 PROCESS_MIB = 64  # an interpreter, beside the memory that it moves
-MOST_MIB, MOST_ROUNDS, MOST_GUESTS = 1 << 20, 1000, 64
 
 
 class Benching:
