@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
+from tests.unit.fake_daemon import FakeApi, served
 from tests.unit.sites import site
 from wspilot import hostfigures
+from wspilot.cli.benchhost import bench_host
+from wspilot.cli.parse import parse
 from wspilot.daemon.api import ServiceApi
 from wspilot.daemon.core import step
 from wspilot.daemon.service import Service
-from wspilot.errors import Refused, UsageError
+from wspilot.errors import Refused, UsageError, WspilotError
 from wspilot.node.benchhost import Guests, Plan
 
 ASK = {"token": "t1", "rounds": 2, "mib": 64, "guests": 0, "kernel": "/k", "initrd": "", "node": "",
@@ -36,6 +39,29 @@ class Daemon:
 
     async def ask(self, **more: Any) -> Any:
         return (await self.api.call("bench", {**ASK, **more}, 0))["bench"]
+
+
+SLOT = {"id": "s" * 8, "state": "failed", "cause": "no node within 2h", "node": "", "ended": True,
+        "figures": None}  # fmt: skip
+
+
+def host(home: Path, api: FakeApi, *words: str) -> WspilotError:
+    """How it ends at the caller's side, with a daemon that says what it is told to."""
+    with served(home, api), pytest.raises(WspilotError) as caught:
+        bench_host(parse(["bench", "host", *words]), home)
+    return caught.value
+
+
+async def test_a_slot_is_waited_for_as_long_as_its_caller_waits(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    slot = daemon.service.books.slot((await daemon.ask(wait_s=7200))["id"])
+    assert slot is not None and slot.bench["wait_s"] == 7200
+
+
+def test_a_callers_time_limit_goes_along_and_why_nothing_came_is_told(tmp_path: Path) -> None:
+    api = FakeApi({"bench": {"schema": 1, "bench": SLOT}})
+    assert "no node within 2h" in host(tmp_path, api, "--timeout", "2h").message
+    assert [params["wait_s"] for _, params in api.calls] == [7200]
 
 
 @pytest.mark.parametrize(

@@ -25,13 +25,14 @@ POLL_S, WAIT_S = 0.5, 3600.0
 def bench_host(args: Args, home: Path) -> tuple[dict[str, Any], str]:
     """The document and its table. Raises WspilotError when nothing was measured."""
     parse_duration(args.duration, "--duration")
-    asked = {"token": token(), "rounds": args.rounds, "mib": args.mib, "guests": args.guests,
-             "kernel": args.kernel or "", "initrd": args.initrd or "", "node": args.node or "",
-             "duration": args.duration}  # fmt: skip
+    limit_s = args.timeout or WAIT_S
+    asked = {"token": token(), "wait_s": limit_s, "rounds": args.rounds, "mib": args.mib,
+             "guests": args.guests, "kernel": args.kernel or "", "initrd": args.initrd or "",
+             "node": args.node or "", "duration": args.duration}  # fmt: skip
     slot = call(home, "bench", asked)["bench"]
     before = signal.signal(signal.SIGTERM, _interrupted)
     try:
-        slot = _until_ended(home, slot, args.timeout or WAIT_S, args.json)
+        slot = _until_ended(home, slot, limit_s, args.json)
     except BaseException:
         call(home, "bench_end", {"slot": slot["id"], "token": token()})
         raise

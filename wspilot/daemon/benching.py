@@ -8,7 +8,7 @@ from typing import Any
 
 from wspilot.daemon.core.events import Bench, EndBench
 from wspilot.daemon.core.turn import derive_id
-from wspilot.daemon.requests import Handler, Params, Requests, count, text
+from wspilot.daemon.requests import Handler, Params, Requests, count, seconds, text
 from wspilot.daemon.service import Service
 from wspilot.errors import NotFound, Refused, UsageError
 from wspilot.hostfigures import MOST_GUESTS, MOST_MIB, MOST_ROUNDS
@@ -63,7 +63,7 @@ class Benching:
         return (site.node_cpus if site.lrm == "torque" else 0) or 1
 
     def _spec(self, params: Params) -> dict[str, Any]:
-        spec: dict[str, Any] = {}
+        spec: dict[str, Any] = {"wait_s": seconds(params, "wait_s")}
         for key, low, most in (("rounds", 1, MOST_ROUNDS), ("mib", 1, MOST_MIB),
                                ("guests", 0, MOST_GUESTS)):  # fmt: skip
             spec[key] = count(params, key, 0)
