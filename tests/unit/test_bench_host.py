@@ -41,6 +41,16 @@ class Daemon:
         return (await self.api.call("bench", {**ASK, **more}, 0))["bench"]
 
 
+async def test_torque_is_asked_for_a_whole_node_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="whole node") as caught:
+        await Daemon(tmp_path, "torque").ask()
+    assert "[site] node_cpus" in caught.value.hint
+    daemon = Daemon(tmp_path, "torque", "node_cpus = 8")
+    slot = daemon.service.books.slot((await daemon.ask())["id"])
+    assert slot is not None and slot.ppn == 8
+    assert (await Daemon(tmp_path, "slurm").ask())["state"] == "submitting"
+
+
 SLOT = {"id": "s" * 8, "state": "failed", "cause": "no node within 2h", "node": "", "ended": True,
         "figures": None}  # fmt: skip
 

@@ -48,7 +48,7 @@ class Benching:
         return self._document(id)
 
     def _check(self) -> None:
-        """Raises Refused where there is no domain 0 to measure."""
+        """Raises Refused where there is no domain 0 to measure, or it cannot be had alone."""
         site = self._service.site
         if site.vmm != "xen" or site.adapter != "balloon":
             raise Refused(
@@ -56,9 +56,14 @@ class Benching:
                 f"its adapter {site.adapter}",
                 "`wspilot bench` measures the leases of any site; docs/xen.md has a Xen site",
             )
+        if site.lrm == "torque" and not site.node_cpus:
+            raise Refused(
+                "bench host needs a whole node, and Torque knows one only by all of its cores, "
+                "which the site does not name",
+                "in the site's TOML: [site] node_cpus = N",
+            )
 
     def _ppn(self) -> int:
-        """Torque knows a whole node only by all of its cores."""
         site = self._service.site
         return (site.node_cpus if site.lrm == "torque" else 0) or 1
 
