@@ -12,11 +12,14 @@ from tests.unit.sites import site
 from wspilot import hostfigures
 from wspilot.cli.benchhost import bench_host
 from wspilot.cli.parse import parse
+from wspilot.daemon import benching
 from wspilot.daemon.api import ServiceApi
 from wspilot.daemon.core import step
 from wspilot.daemon.service import Service
+from wspilot.daemon.slotfiles import pilot_settings
 from wspilot.errors import Refused, UsageError, WspilotError
 from wspilot.node.benchhost import Guests, Plan
+from wspilot.node.core.settings import read_settings
 
 ASK = {"token": "t1", "rounds": 2, "mib": 64, "guests": 0, "kernel": "/k", "initrd": "", "node": "",
        "duration": "10m"}  # fmt: skip
@@ -49,6 +52,41 @@ async def test_torque_is_asked_for_a_whole_node_or_not_at_all(tmp_path: Path) ->
     slot = daemon.service.books.slot((await daemon.ask())["id"])
     assert slot is not None and slot.ppn == 8
     assert (await Daemon(tmp_path, "slurm").ask())["state"] == "submitting"
+
+
+@pytest.mark.parametrize(("said", "walltime_s"), [("3m", 180), ("2m31s", 180), ("3m1s", 240)])
+async def test_a_duration_is_whole_minutes_and_leaves_time_for_a_round(
+    tmp_path: Path, said: str, walltime_s: int
+) -> None:
+    daemon = Daemon(tmp_path)
+    slot = daemon.service.books.slot((await daemon.ask(duration=said))["id"])
+    assert slot is not None and slot.walltime_s == walltime_s
+
+
+@pytest.mark.parametrize("said", ["0s", "1s", "2m"])
+async def test_a_duration_without_time_for_a_round_is_refused_naming_the_least(
+    tmp_path: Path, said: str
+) -> None:
+    daemon = Daemon(tmp_path)
+    with pytest.raises(UsageError, match="no time for a round") as caught:
+        await daemon.ask(duration=said)
+    assert "2m20s" in caught.value.message and "--duration 3m" in caught.value.hint
+    assert not list(daemon.service.books.slots())
+
+
+async def test_the_least_duration_leaves_its_job_time_before_its_hard_end(tmp_path: Path) -> None:
+    """What the daemon counts is what the node's own clock counts."""
+    daemon = Daemon(tmp_path, "slurm", '[budget]\nlaunch = "5m"\nslack = "105s"')
+    with pytest.raises(UsageError) as caught:
+        await daemon.ask(duration="1m")
+    least = caught.value.hint.split()[-3]
+    slot = daemon.service.books.slot((await daemon.ask(duration=least))["id"])
+    assert slot is not None
+    site, driver = daemon.service.site, daemon.service.driver
+    words = pilot_settings(site, driver, None, slot, b"", [])
+    assert read_settings(words).hard_end(0.0) >= benching.ROUND_S
+    with pytest.raises(UsageError):
+        await daemon.ask(duration=f"{slot.walltime_s - 60}s", token="t2")
 
 
 SLOT = {"id": "s" * 8, "state": "failed", "cause": "no node within 2h", "node": "", "ended": True,

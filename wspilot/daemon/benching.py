@@ -14,9 +14,14 @@ from wspilot.errors import NotFound, Refused, UsageError
 from wspilot.hostfigures import MOST_GUESTS, MOST_MIB, MOST_ROUNDS
 from wspilot.messages import NODE_RE
 from wspilot.model import FINAL_SLOT, Slot
-from wspilot.text import clean, parse_duration
+from wspilot.text import clean, format_duration, parse_duration
 
 PROCESS_MIB = 64  # an interpreter, beside the memory that it moves
+ROUND_S = 10  # the paper's steps, with and without wspilot
+
+
+def _minutes(time_s: int) -> int:
+    return -(-time_s // 60) * 60
 
 
 class Benching:
@@ -33,7 +38,7 @@ class Benching:
         if self._requests.repeated("bench", params) is None:
             self._check()
             spec = self._spec(params)
-            walltime_s = int(parse_duration(params.get("duration"), "duration"))
+            walltime_s = self._walltime_s(params.get("duration"))
             event = Bench(id, spec, self._ppn(), spec["mib"] + PROCESS_MIB, walltime_s)
             self._requests.turn("bench", params, event, [])
         return self._document(id)
@@ -66,6 +71,19 @@ class Benching:
     def _ppn(self) -> int:
         site = self._service.site
         return (site.node_cpus if site.lrm == "torque" else 0) or 1
+
+    def _walltime_s(self, duration: object) -> int:
+        """Whole minutes. Raises UsageError where the job would have to end before it can begin."""
+        budget = self._service.site.budget
+        spare = budget.launch_s + budget.stop_s + budget.restore_s + budget.slack_s
+        least, asked = _minutes(spare + ROUND_S), _minutes(parse_duration(duration))
+        if asked < least:
+            raise UsageError(
+                f"bench host: --duration {clean(str(duration), 40)} leaves no time for a round: "
+                f"{format_duration(spare)} of it are the site's launch, stop, restore and slack",
+                f"--duration {format_duration(least)} or more",
+            )
+        return asked
 
     def _spec(self, params: Params) -> dict[str, Any]:
         spec: dict[str, Any] = {"wait_s": seconds(params, "wait_s")}
