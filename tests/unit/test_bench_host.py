@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,16 @@ import pytest
 from tests.unit.fake_daemon import FakeApi, served
 from tests.unit.sites import site
 from wspilot import hostfigures
+from wspilot.cli import benchhost
 from wspilot.cli.benchhost import bench_host
 from wspilot.cli.parse import parse
+from wspilot.client import call
 from wspilot.daemon import benching
 from wspilot.daemon.api import ServiceApi
 from wspilot.daemon.core import step
 from wspilot.daemon.service import Service
 from wspilot.daemon.slotfiles import pilot_settings
-from wspilot.errors import Refused, UsageError, WspilotError
+from wspilot.errors import NoDaemon, NotFound, Refused, TimedOut, UsageError, WspilotError
 from wspilot.node.benchhost import Guests, Plan
 from wspilot.node.core.settings import read_settings
 
@@ -95,9 +99,15 @@ SLOT = {"id": "s" * 8, "state": "failed", "cause": "no node within 2h", "node": 
 
 def host(home: Path, api: FakeApi, *words: str) -> WspilotError:
     """How it ends at the caller's side, with a daemon that says what it is told to."""
+    api.answers.setdefault("ping", {"schema": 1})
     with served(home, api), pytest.raises(WspilotError) as caught:
         bench_host(parse(["bench", "host", *words]), home)
     return caught.value
+
+
+def of(api: FakeApi, method: str) -> list[dict[str, Any]]:
+    """What that method was called with."""
+    return [params for name, params in api.calls if name == method]
 
 
 async def test_a_slot_is_waited_for_as_long_as_its_caller_waits(tmp_path: Path) -> None:
@@ -109,7 +119,96 @@ async def test_a_slot_is_waited_for_as_long_as_its_caller_waits(tmp_path: Path) 
 def test_a_callers_time_limit_goes_along_and_why_nothing_came_is_told(tmp_path: Path) -> None:
     api = FakeApi({"bench": {"schema": 1, "bench": SLOT}})
     assert "no node within 2h" in host(tmp_path, api, "--timeout", "2h").message
-    assert [params["wait_s"] for _, params in api.calls] == [7200]
+    assert [params["wait_s"] for params in of(api, "bench")] == [7200]
+
+
+async def test_a_slot_is_ended_by_its_request_where_its_id_was_never_heard(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path)
+    slot = (await daemon.ask())["id"]
+    with pytest.raises(NotFound):
+        await daemon.api.call("bench_end", {"of": "another", "token": "e0"}, 0)
+    assert daemon.service.books.slot(slot).wanted == "held"  # type: ignore[union-attr]
+    await daemon.api.call("bench_end", {"of": ASK["token"], "token": "e1"}, 0)
+    assert daemon.service.books.slot(slot).wanted == "released"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_answer_ends_what_was_asked_for(tmp_path: Path, number: int) -> None:
+    def unheard(*_: object) -> None:
+        raise AssertionError("nobody heeds it yet")
+
+    def answer(_: object) -> dict[str, Any]:
+        os.kill(os.getpid(), number)
+        return {"schema": 1, "bench": {**SLOT, "ended": False, "state": "queued"}}
+
+    api = FakeApi({"ping": {"schema": 1}, "bench": answer, "bench_end": {"schema": 1}})
+    before = signal.signal(signal.SIGTERM, unheard)
+    try:
+        with served(tmp_path, api), pytest.raises(KeyboardInterrupt):
+            bench_host(parse(["bench", "host"]), tmp_path)
+        assert signal.getsignal(signal.SIGTERM) is unheard
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [one["of"] for one in of(api, "bench_end")] == [of(api, "bench")[0]["token"]]
+
+
+def test_a_lost_answer_ends_what_was_asked_for_and_a_refusal_has_nothing_to_end(
+    tmp_path: Path,
+) -> None:
+    api = FakeApi({"bench": TimedOut("no answer"), "bench_end": {"schema": 1}})
+    assert host(tmp_path, api).message == "no answer"
+    assert [one["of"] for one in of(api, "bench_end")] == [of(api, "bench")[0]["token"]]
+    api = FakeApi({"bench": Refused("no Xen"), "bench_end": NotFound("no slot of that request")})
+    assert host(tmp_path, api).message == "no Xen"
+
+
+def away(monkeypatch: pytest.MonkeyPatch, method: str, times: int) -> list[float]:
+    """The daemon is away for so many calls of a method; the seconds slept meanwhile."""
+    left, slept = [None] * times, []
+
+    def hears(home: Path, name: str, params: dict[str, Any]) -> dict[str, Any]:
+        if name == method and left:
+            left.pop()
+            raise NoDaemon("it is away")
+        return call(home, name, params)
+
+    monkeypatch.setattr(benchhost, "call", hears)
+    monkeypatch.setattr(benchhost.time, "sleep", slept.append)
+    return slept
+
+
+@pytest.mark.parametrize("method", ["bench", "bench_look", "bench_end"])
+def test_a_daemon_that_is_started_again_meanwhile_is_asked_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    waits = {**SLOT, "ended": False, "state": "queued"}
+    looks = TimedOut("enough") if method == "bench_end" else {"schema": 1, "bench": SLOT}
+    api = FakeApi({"bench": {"schema": 1, "bench": waits}, "bench_look": looks,
+                   "bench_end": {"schema": 1}})  # fmt: skip
+    slept = away(monkeypatch, method, 1)
+    told = host(tmp_path, api).message
+    assert ("enough" if method == "bench_end" else "no node within 2h") in told
+    assert benchhost.AWAY_S in slept
+    assert len(of(api, "bench_end")) == (method == "bench_end")
+
+
+def test_a_slot_that_cannot_be_ended_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    away(monkeypatch, "bench_end", 2)
+    api = FakeApi({"bench": TimedOut("no answer")})
+    assert host(tmp_path, api).message == "no answer"
+    said = capsys.readouterr().err
+    assert "it is away" in said and "walltime" in said
+
+
+def test_no_daemon_at_all_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slept = away(monkeypatch, "none", 0)
+    with pytest.raises(NoDaemon, match="no daemon runs"):
+        bench_host(parse(["bench", "host"]), tmp_path)
+    assert slept == [] and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ class Benching:
         return self._document(text(params, "slot"))
 
     async def _end(self, params: Params, uid: int) -> dict[str, Any]:
-        id = text(params, "slot")
+        """By the slot, or by the token `of` the request whose answer may have been lost."""
+        of = params.get("of")
+        id = derive_id("bench", text(params, "of")) if of else text(params, "slot")
         self._slot(id)
         self._requests.turn("bench_end", params, EndBench(id), [])
         return self._document(id)
