@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from tests.unit.fake_daemon import FakeApi, served
+from tests.unit.fake_daemon import FakeApi, books, served
 from tests.unit.sites import site
 from wspilot import hostfigures
-from wspilot.cli import benchhost
+from wspilot.cli import benchhost, render
 from wspilot.cli.benchhost import bench_host
 from wspilot.cli.parse import parse
-from wspilot.client import call
-from wspilot.daemon import benching
+from wspilot.client import Update, call
+from wspilot.daemon import benching, documents
 from wspilot.daemon.api import ServiceApi
 from wspilot.daemon.core import step
 from wspilot.daemon.service import Service
@@ -24,6 +24,8 @@ from wspilot.daemon.slotfiles import pilot_settings
 from wspilot.errors import NoDaemon, NotFound, Refused, TimedOut, UsageError, WspilotError
 from wspilot.node.benchhost import Guests, Plan
 from wspilot.node.core.settings import read_settings
+from wspilot.tui.live import LiveModel
+from wspilot.tui.rows import Rows
 
 ASK = {"token": "t1", "rounds": 2, "mib": 64, "guests": 0, "kernel": "/k", "initrd": "", "node": "",
        "duration": "10m"}  # fmt: skip
@@ -46,6 +48,20 @@ class Daemon:
 
     async def ask(self, **more: Any) -> Any:
         return (await self.api.call("bench", {**ASK, **more}, 0))["bench"]
+
+
+@pytest.mark.parametrize(("node", "told"), [("n7", "measures n7"), ("", "measures a node")])
+async def test_its_slot_is_shown_as_what_it_is(tmp_path: Path, node: str, told: str) -> None:
+    daemon = Daemon(tmp_path)
+    await daemon.ask(node=node)
+    slots = documents.listing("slots", daemon.service.books, daemon.service.books.slots())["slots"]
+    assert told in render.slots(slots, daemon.service.now())
+    item = documents.item(daemon.service.books, next(daemon.service.books.slots()))
+    (made := LiveModel()).apply(Update(1, True, ({**item, "waits_for": ""},)))
+    row = Rows(made).row(f"slots/{item['id']}", daemon.service.now())
+    assert row.cells["cause"] == told
+    other = documents.listing("slots", books(), books().slots())["slots"]
+    assert "measures" not in render.slots(other, daemon.service.now())
 
 
 async def test_torque_is_asked_for_a_whole_node_or_not_at_all(tmp_path: Path) -> None:
