@@ -1,4 +1,4 @@
-"""What a node's bench has measured: its figures, and how people read them. Node and headnode.
+"""What a node's bench may be asked, its figures, and how people read them. Node and headnode.
 
 Standard library only; Python 3.9.
 """
@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from wspilot.text import clean
 
+MOST_ROUNDS, MOST_MIB, MOST_GUESTS = 1000, 1 << 20, 64  # of what is asked
 MOST_ROWS, MOST_S = 16, 1e6
 _NUMBERS = ("n", "mean", "sd", "median")
 _RATIOS = ("over_bare", "over_bare_and_start")

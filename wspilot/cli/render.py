@@ -176,6 +176,8 @@ def _slot_why(slot: Mapping[str, Any]) -> str:
     said = [slot["cause"], f"waits for {slot['waits_for']}" if slot["waits_for"] else ""]
     if slot["repair_of"]:
         said.insert(0, f"repairs {slot['repair_of']}")
+    if slot["measures"]:
+        said.insert(0, f"measures {slot['measures']}")
     if slot["again"]:
         said.append(f"slot {slot['again']} was asked for in its place")
     if slot["tries"] > 1:

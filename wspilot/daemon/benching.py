@@ -8,15 +8,20 @@ from typing import Any
 
 from wspilot.daemon.core.events import Bench, EndBench
 from wspilot.daemon.core.turn import derive_id
-from wspilot.daemon.requests import Handler, Params, Requests, count, text
+from wspilot.daemon.requests import Handler, Params, Requests, count, seconds, text
 from wspilot.daemon.service import Service
 from wspilot.errors import NotFound, Refused, UsageError
+from wspilot.hostfigures import MOST_GUESTS, MOST_MIB, MOST_ROUNDS
 from wspilot.messages import NODE_RE
 from wspilot.model import FINAL_SLOT, Slot
-from wspilot.text import clean, parse_duration
+from wspilot.text import clean, format_duration, parse_duration
 
 PROCESS_MIB = 64  # an interpreter, beside the memory that it moves
-MOST_MIB, MOST_ROUNDS, MOST_GUESTS = 1 << 20, 1000, 64
+ROUND_S = 10  # the paper's steps, with and without wspilot
+
+
+def _minutes(time_s: int) -> int:
+    return -(-time_s // 60) * 60
 
 
 class Benching:
@@ -33,7 +38,7 @@ class Benching:
         if self._requests.repeated("bench", params) is None:
             self._check()
             spec = self._spec(params)
-            walltime_s = int(parse_duration(params.get("duration"), "duration"))
+            walltime_s = self._walltime_s(params.get("duration"))
             event = Bench(id, spec, self._ppn(), spec["mib"] + PROCESS_MIB, walltime_s)
             self._requests.turn("bench", params, event, [])
         return self._document(id)
@@ -42,13 +47,15 @@ class Benching:
         return self._document(text(params, "slot"))
 
     async def _end(self, params: Params, uid: int) -> dict[str, Any]:
-        id = text(params, "slot")
+        """By the slot, or by the token `of` the request whose answer may have been lost."""
+        of = params.get("of")
+        id = derive_id("bench", text(params, "of")) if of else text(params, "slot")
         self._slot(id)
         self._requests.turn("bench_end", params, EndBench(id), [])
         return self._document(id)
 
     def _check(self) -> None:
-        """Raises Refused where there is no domain 0 to measure."""
+        """Raises Refused where there is no domain 0 to measure, or it cannot be had alone."""
         site = self._service.site
         if site.vmm != "xen" or site.adapter != "balloon":
             raise Refused(
@@ -56,14 +63,32 @@ class Benching:
                 f"its adapter {site.adapter}",
                 "`wspilot bench` measures the leases of any site; docs/xen.md has a Xen site",
             )
+        if site.lrm == "torque" and not site.node_cpus:
+            raise Refused(
+                "bench host needs a whole node, and Torque knows one only by all of its cores, "
+                "which the site does not name",
+                "in the site's TOML: [site] node_cpus = N",
+            )
 
     def _ppn(self) -> int:
-        """Torque knows a whole node only by all of its cores."""
         site = self._service.site
         return (site.node_cpus if site.lrm == "torque" else 0) or 1
 
+    def _walltime_s(self, duration: object) -> int:
+        """Whole minutes. Raises UsageError where the job would have to end before it can begin."""
+        budget = self._service.site.budget
+        spare = budget.launch_s + budget.stop_s + budget.restore_s + budget.slack_s
+        least, asked = _minutes(spare + ROUND_S), _minutes(parse_duration(duration))
+        if asked < least:
+            raise UsageError(
+                f"bench host: --duration {clean(str(duration), 40)} leaves no time for a round: "
+                f"{format_duration(spare)} of it are the site's launch, stop, restore and slack",
+                f"--duration {format_duration(least)} or more",
+            )
+        return asked
+
     def _spec(self, params: Params) -> dict[str, Any]:
-        spec: dict[str, Any] = {}
+        spec: dict[str, Any] = {"wait_s": seconds(params, "wait_s")}
         for key, low, most in (("rounds", 1, MOST_ROUNDS), ("mib", 1, MOST_MIB),
                                ("guests", 0, MOST_GUESTS)):  # fmt: skip
             spec[key] = count(params, key, 0)

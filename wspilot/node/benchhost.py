@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from wspilot.errors import Refused, WspilotError
-from wspilot.hostfigures import figures, table
+from wspilot.hostfigures import MOST_GUESTS, MOST_MIB, MOST_ROUNDS, figures, table
 from wspilot.node import journal as journals
 from wspilot.node import proc, root
 from wspilot.node.core.killall import Scope
@@ -26,7 +26,6 @@ from wspilot.node.places import Places
 from wspilot.node.values import dataclass, field
 
 SLOT, NODE = "bench000", "bench"
-MOST_ROUNDS, MOST_GUESTS = 1000, 64
 GUEST_MIB = 96
 APPEND = "quiet console=hvc0"
 
@@ -55,7 +54,7 @@ class Plan:
     guests: Guests = field(default_factory=Guests)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rounds <= MOST_ROUNDS or not 1 <= self.mib <= 1 << 20:
+        if not 1 <= self.rounds <= MOST_ROUNDS or not 1 <= self.mib <= MOST_MIB:
             raise Refused(f"--rounds {self.rounds} --mib {self.mib} makes no sense")
         n = self.guests.n
         if n and (not 0 < n <= MOST_GUESTS or not self.guests.kernel):

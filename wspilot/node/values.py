@@ -3,7 +3,8 @@
 Every frozen `dataclasses.dataclass` costs 0.5 to 1.5 ms when its module is imported (it compiles
 six methods as text), and a pilot needs some fifty: a third of the time from its exec to `started`
 (DESIGN.md section 10). These look the same to the type checker and behave the same where node code
-uses them: keyword or positional, defaults, `default_factory`, equality, hash, repr, `replace`.
+uses them: keyword or positional, defaults, `default_factory`, equality, hash, repr, `replace`,
+`__post_init__`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ else:
         makers = {name: one.make for name, one in plain.items() if isinstance(one, _Factory)}
         for name in makers:
             del plain[name]
+        check = own.get("__post_init__")
 
         def __init__(self: Any, *args: Any, **given: Any) -> None:
             if len(args) > len(names):
@@ -52,6 +54,8 @@ else:
                 wrong = sorted(set(names) ^ set(values))
                 raise TypeError(f"{cls.__name__}: missing or unknown: {', '.join(wrong)}")
             self.__dict__.update((name, values[name]) for name in names)
+            if check:
+                check(self)
 
         cls.__init__ = __init__
         cls.__setattr__ = _refuse

@@ -103,8 +103,9 @@ def slot(id: str, ws: Doc, state: str, vms: Sequence[Doc], at: float, job: int) 
         "memory_mib": 1536, "walltime_s": WALLTIME_S, "job": f"{job}.head",
         "lrm": {"state": lrm[0], "raw": lrm[1], "reason": "", "at": rfc3339(at)},
         "spans": [span(name, seconds, at) for name, seconds in phases],
-        "vms": [one["id"] for one in vms], "repair_of": "", "again": "", "tries": 1,
-        "cancel_tries": 0, "cancel_said": "", "unknown_nodes": [], "proof": None, "idle_at": None,
+        "vms": [one["id"] for one in vms], "repair_of": "", "measures": "",
+        "again": "", "tries": 1, "cancel_tries": 0, "cancel_said": "", "unknown_nodes": [],
+        "proof": None, "idle_at": None,
     }  # fmt: skip
 
 

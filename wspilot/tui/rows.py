@@ -165,6 +165,8 @@ class Rows:
         nodes, lrm = slot["nodes"], slot["lrm"]
         why = slot["cause"] or waits(slot)
         where = f"{slot['count']} asked" if not nodes else plural(len(nodes), "node")
+        does = f"repairs {slot['repair_of']}" if slot["repair_of"] else ""
+        does = f"measures {slot['measures']}" if slot["measures"] else does
         job = f"job {slot['job']} {lrm['state']}" if slot["job"] else "no job yet"
         ws = self._model.workspace_of(key)
         return Row(
@@ -174,7 +176,7 @@ class Rows:
                    lrm["reason"]))) or "-", "workspace": ws["name"] if ws else "",
                    "asks": f"{slot['count']} x {slot['ppn']}", "memory": size(slot["memory_mib"]),
                    "walltime": format_duration(slot["walltime_s"]), "id": slot["id"],
-                   "cause": why or (f"repairs {slot['repair_of']}" if slot["repair_of"] else "")},
+                   "cause": why or does},
         )  # fmt: skip
 
     def _node(self, key: str, node: Doc, now: float) -> Row:

@@ -101,3 +101,21 @@ def test_one_that_nobody_gives_a_place_is_given_up() -> None:
     assert _slot(d).wanted == "held"
     d.later(20)
     assert _slot(d).wanted == "released" and Claim(ID) in d.effects
+    assert _slot(d).cause == "no node within 1h: it waited for a place in the batch system's queue"
+
+
+def test_whoever_waits_longer_or_not_so_long_is_served_so() -> None:
+    d = _asked(wait_s=2 * benches.WAIT_S)
+    d.say(Submitted(ID, 1, Answer(Verdict.ACCEPTED, "9.srv")))
+    d.later(benches.WAIT_S + 10)
+    assert _slot(d).wanted == "held"
+    d.later(benches.WAIT_S)
+    assert "no node within 2h" in _slot(d).cause and _slot(d).wanted == "released"
+
+
+def test_one_that_the_batch_system_never_took_says_so() -> None:
+    d = _asked(wait_s=60.0)
+    d.say(Submitted(ID, 1, Answer(Verdict.RETRY, text="queue closed")))
+    d.later(61)
+    assert _slot(d).state is SlotState.RELEASED
+    assert "no node within 1m" in _slot(d).cause and "queue closed" in _slot(d).cause

@@ -23,6 +23,9 @@ class Point:
     y: int = 2
     more: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        _no_negative(self.x)
+
 
 @dataclasses.dataclass(frozen=True)
 class Same:
@@ -31,6 +34,14 @@ class Same:
     x: int
     y: int = 2
     more: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _no_negative(self.x)
+
+
+def _no_negative(x: int) -> None:
+    if x < 0:
+        raise ValueError(x)
 
 
 @pytest.mark.parametrize("kind", [Point, Same])
@@ -47,6 +58,14 @@ def test_it_is_a_frozen_value(kind: Any) -> None:
     for args, given in (((), {}), ((1, 2, {}, 4), {}), ((1,), {"z": 1})):
         with pytest.raises(TypeError):
             kind(*args, **given)
+
+
+@pytest.mark.parametrize("kind", [Point, Same])
+def test_what_it_checks_of_itself_is_checked(kind: Any) -> None:
+    with pytest.raises(ValueError, match="-1"):
+        kind(-1)
+    with pytest.raises(ValueError, match="-1"):
+        (replace if kind is Point else dataclasses.replace)(kind(1), x=-1)
 
 
 def test_replace_makes_another() -> None:

@@ -1,7 +1,7 @@
 """Slots of `wspilot bench host`: a job without VMs that measures its node and says what it found.
 
-Pinned where a node was named, and given up when it has waited too long: nobody may be waiting for
-it any more, and a job that is pinned to a drained node waits for ever.
+Pinned where a node was named, and given up when it has waited as long as its asker would: nobody
+may be waiting for it any more, and a job that is pinned to a drained node waits for ever.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from wspilot.daemon.core import endings
 from wspilot.daemon.core.events import Bench, Cancel
 from wspilot.daemon.core.turn import Turn
 from wspilot.model import Slot, SlotState
+from wspilot.text import format_duration
 
-WAIT_S = 3600.0  # in the batch system's queue
+WAIT_S = 3600.0  # in the batch system's queue, where the asker did not say
 
 
 def ask(turn: Turn, event: Bench) -> Slot:
@@ -47,7 +48,14 @@ def tick(turn: Turn) -> None:
     """Those that wait too long."""
     for id in sorted(turn.books.open_slots):
         slot = turn.books.slot(id)
-        if slot is None or not slot.bench or turn.now - slot.created < WAIT_S:
+        if slot is None or not slot.bench or slot.wanted != "held":
             continue
-        if slot.state in (SlotState.SUBMITTING, SlotState.QUEUED):
+        limit_s = float(slot.bench.get("wait_s") or WAIT_S)
+        if slot.state in (SlotState.SUBMITTING, SlotState.QUEUED) and _waited(turn, slot) > limit_s:
+            cause = f"no node within {format_duration(limit_s)}: it waited for {slot.waits_for}"
+            turn.slot(slot, slot.state, cause=cause)
             end(turn, id)
+
+
+def _waited(turn: Turn, slot: Slot) -> float:
+    return turn.now - slot.created

@@ -136,6 +136,7 @@ def _slot(page: Page, model: LiveModel, slot: Doc) -> None:
     page.field("asks", f"{count}, {plural(slot['ppn'], 'core')}, {memory} each")
     page.field("walltime", format_duration(slot["walltime_s"]))
     page.field("repairs", slot["repair_of"])
+    page.field("measures", slot["measures"])
     page.field("again", f"slot {slot['again']} in its place" if slot["again"] else "")
     page.field("tries", f"{slot['tries']} of qsub" if slot["tries"] > 1 else "")
     if slot["cancel_tries"]:
