@@ -268,9 +268,11 @@ def test_a_full_disk_under_stdout_is_an_error_in_words(cli: Cli) -> None:
 def test_what_stderr_does_not_take_at_the_end_does_not_change_the_code() -> None:
     """As of a progress line that a signal comes into, on a terminal that has been closed."""
     code = "import sys, wspilot.cli as cli; cli._run = lambda _: sys.stderr.write('begun') + 2\n"
+    argv = [sys.executable, "-c", f"{code}sys.exit(cli.main([]))"]
+    env = {name: word for name, word in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "wb") as full:
-        argv = [sys.executable, "-c", f"{code}sys.exit(cli.main([]))"]
-        assert subprocess.run(argv, stderr=full, timeout=30, check=False).returncode == 7
+        done = subprocess.run(argv, env=env, stderr=full, timeout=30, check=False)
+    assert done.returncode == 7
 
 
 def test_a_home_that_cannot_be_made_is_an_error_in_words(
