@@ -54,6 +54,8 @@ def _daemon(args: Args) -> int:
 def _tui(args: Args) -> int:
     if args.a11y:
         return _plain(args)
+    if args.json:
+        raise UsageError("the terminal interface is for eyes", "for scripts: wspilot list --json")
     if args.web:
         from wspilot.tui.web import serve
 

@@ -39,7 +39,7 @@ def commands(facts: Facts) -> Iterator[Check]:
     elif not listing.ok:
         yield fail(NAME, f"{lrm}: {listing.text or 'no list'}: {argv}", "try that command by hand")
     else:
-        text = f"{lrm}: our {len(listing.jobs)} jobs listed in {result.elapsed_s:.2f} s"
+        text = f"{lrm}: {len(listing.jobs)} of our jobs listed in {result.elapsed_s:.2f} s"
         slow = result.elapsed_s > SLOW_S
         yield warn(NAME, text, "set a longer `poll`") if slow else ok(NAME, text)
     yield from _grace(driver.grace_s(1), driver.grace_s(2))

@@ -33,7 +33,7 @@ def reach(app: WspilotApp, verb: str, target: Target) -> None:
                               login="root", port=22, args=[])  # fmt: skip
     try:
         with app.suspend():
-            print(f"connecting to {target.name} ...", flush=True)  # a node may take its time
+            print(f"\x1b[Jconnecting to {target.name} ...", flush=True)  # a node may take its time
             code, said = _run(args)
     except SuspendNotSupported:
         app.tell(f"{verb}: not here; in a terminal: wspilot {verb} {target.name}", "warning")

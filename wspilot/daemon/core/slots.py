@@ -52,7 +52,7 @@ def submit(turn: Turn, slot: Slot) -> Slot:
         unclear=True,
         looked=0,
         looked_at=turn.now,
-        waits_for="the answer of qsub",
+        waits_for="the batch system to take its job",
     )
     turn.books.asking.add(slot.id)
     turn.do(Submit(slot.id, slot.calls))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-from wspilot.errors import WspilotError
+from wspilot.errors import Refused, WspilotError
 from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmHandle, VmSpec
 from wspilot.node.vmm.console import Console
 
@@ -125,6 +125,8 @@ class Sim:
         await asyncio.sleep(self._stop_s)
         if guest.faults.get(verb):
             raise WspilotError(f"VM {guest.spec.name}: {guest.faults[verb]}")
+        if verb == "save":
+            raise Refused("a simulated VM has no disk", 'real guests have: [site] vmm = "qemu"')
         if verb in ("stop", "reboot"):
             guest.life.cancel()
         if verb in ("start", "reboot"):
