@@ -1,4 +1,5 @@
-# What one types in a fresh clone. Everything lives in .venv and .cache; `make clean` takes both away.
+# What one types in a fresh clone. All but the guest (~/.cache/wspilot, 42 MiB) lives in
+# .venv and .cache; `make clean` takes both away.
 # The work is done by .ci/ (set-up) and tests/run.py (stages, time limits, counts).
 
 SHELL := /bin/sh
