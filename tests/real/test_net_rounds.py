@@ -119,9 +119,10 @@ def links(node: Node) -> list[str]:
 
 
 def snapshot(node: Node) -> dict[str, Any]:
-    """All that a lease may change on a node."""
+    """All that a lease may change on a node. Not link-local addresses: the kernel gives each link
+    its own, some time after it is up."""
     addresses = [(one["ifname"], info["local"]) for one in json.loads(node.run("ip", "-j", "addr"))
-                 for info in one["addr_info"]]  # fmt: skip
+                 for info in one["addr_info"] if info["scope"] != "link"]  # fmt: skip
     bridged = sorted(path for path in node.run("sh", "-c", "ls -d /sys/class/net/*/brif/*").split())
     return {"links": sorted(links(node)), "addresses": sorted(addresses), "ports": bridged,
             "rules": node.host("nft", "list", "ruleset"), "files": files_of(node),

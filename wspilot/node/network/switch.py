@@ -21,7 +21,7 @@ from wspilot.node.values import dataclass
 
 BUFFER = 4 << 20
 ROUND = 32  # datagrams before the guests have their turn
-JOIN_S = 0.1  # between two looks whether a guest's QEMU listens
+JOIN_S = 0.03  # between two looks whether a guest's QEMU listens
 MOST_LEARNED = 8192
 SLIRP = b"\x52\x55"  # how MACs of QEMU's own network begin: a guest's own door (vmm/door.py)
 FLOOD_A_SECOND, FLOOD_BURST = 2000.0, 4000.0  # frames of one guest that go to everybody

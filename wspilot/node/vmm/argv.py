@@ -8,6 +8,7 @@ argument of its own: the identity check looks for it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from wspilot.text import clean
 
 TB_MIB = 32  # translated code; the default of 1 GiB counts in nobody's memory request
 PORT = "org.wspilot.0"
+_LISTENS = re.compile(r"stream,id=([^,]+),server=on,addr\.type=unix,")
 SOCKET_PATH_LIMIT = 107  # sun_path, without the final NUL
 
 
@@ -72,7 +74,15 @@ def qemu_argv(spec: VmSpec, wiring: Wiring) -> list[str]:
         argv += _nic(number, nic)
     if wiring.memory_fd >= 0:
         argv += ["-incoming", f"fd:{wiring.memory_fd}"]
+    elif streams(spec):
+        argv.append("-S")  # until the switch has joined them (`Machine.greet`)
     return argv
+
+
+def streams(spec: VmSpec) -> frozenset[str]:
+    """The netdevs on which QEMU listens for the node's switch (`network/link.py`)."""
+    options = [str(one) for nic in spec.nics for one in nic.get("netdev", ())]
+    return frozenset(match[1] for match in map(_LISTENS.match, options) if match)
 
 
 def check_image(spec: VmSpec) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from qemu.qmp import QMPClient, QMPError, Runstate
 
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.node.vmm import stale
-from wspilot.node.vmm.argv import Wiring, qemu_argv
+from wspilot.node.vmm.argv import Wiring, qemu_argv, streams
 from wspilot.node.vmm.base import Emit, EventKind, Ready, VmEvent, VmSpec
 from wspilot.node.vmm.child import Child, spawn
 from wspilot.node.vmm.console import Console
@@ -41,6 +42,8 @@ QUIT_S = 1.0
 ANSWER_S = 10.0  # of a command that a user waits for
 ARRIVE_S = 60.0
 POLL_S = 0.05
+WIRED_S, WIRED_POLL_S = 10.0, 0.02  # a switch that died is back after one second
+_JOINED = re.compile(r"(\S+): index=\d+,type=stream,\S")
 REAP_S = 5.0
 LAST_WORDS_S = 0.5
 DEFAULT_PATTERN = "login:"
@@ -134,7 +137,12 @@ class Machine:
         self._qmp = client
         self._listening = asyncio.ensure_future(self._listen_events(client))
         self._say(EventKind.STARTED, f"pid {self.identity['pid']}")
-        self._say(EventKind.BOOTING, str(_field(status, "status")))
+        word = str(_field(status, "status"))
+        if word == "prelaunch":
+            await self._wired()
+            await self._do("cont")
+            word = "running"
+        self._say(EventKind.BOOTING, word)
         for channel in self._channels:
             channel.open()
         if self._spec.ready == Ready.PROCESS.value:
@@ -163,7 +171,23 @@ class Machine:
     async def arrive(self, limit_s: float = ARRIVE_S) -> None:
         """A suspended guest's state has been read; it goes on. Raises WspilotError."""
         await self._until("query-status", ("paused", "postmigrate", "running"), limit_s)
+        await self._wired()
         await self._do("cont")
+
+    async def _wired(self) -> None:
+        """Until the switch has joined its cables. Raises WspilotError, TimedOut.
+
+        QEMU 7.2 dies (SIGSEGV in qio_channel_writev) of a frame that a guest sends before: one that
+        was suspended with frames to send did so as soon as it ran, one time in some thirty.
+        """
+        loose, end = streams(self._spec), time.monotonic() + WIRED_S
+        while loose:
+            words = {"command-line": "info network"}
+            loose -= set(_JOINED.findall(str(await self._do("human-monitor-command", words))))
+            if loose and time.monotonic() > end:
+                raise TimedOut(f"{self._what()}: its network's switch did not join it"
+                               f" within {WIRED_S:g} s")  # fmt: skip
+            await asyncio.sleep(WIRED_POLL_S if loose else 0)
 
     async def write_memory(self, path: Path, limit_s: float) -> None:
         """The guest stops, its state goes into `path` (0600). Raises WspilotError; then it goes on.
