@@ -77,6 +77,7 @@ def user(host: XenHost) -> Iterator[TestUser]:
         host.run("pkill -9 -u carol; userdel -rf carol; rm -f /etc/sudoers.d/carol; "
                  f"cp /share/node.conf /etc/wspilot/; rm {host.share}")  # fmt: skip
         one.remove()
+        shutil.rmtree(host.share / "carol", ignore_errors=True)  # the next test's carol is another
 
 
 @pytest.fixture
