@@ -22,8 +22,7 @@ from wspilot.node.vmm.base import VmEvent, parse_spec
 from wspilot.node.vmm.qemu import Qemu
 
 KEY = bytes(range(32)).hex()
-DHCP = """ip addr flush dev eth0
-cat >/tmp/bound <<'E'
+DHCP = """cat >/tmp/bound <<'E'
 #!/bin/sh
 [ "$1" != bound ] || { ifconfig eth0 $ip netmask $subnet && echo "DHCP gave $ip" >/tmp/gave; }
 E
@@ -82,7 +81,9 @@ async def main(way_name: str, number: int, place: Path, guest: Path, other: int)
             "memory_mib": 128, "image": image, "host": f"w-{number}",
             "user_data": SCRIPT.format(other_name, asks, counts)}  # fmt: skip
     nics = [await one.attach(f"v{number}", 0, nic)]
-    make_seed(place / "seed", {**data, "nics": nics}, {"members": members})
+    # On a bridge only DHCP gives the address: one from the seed would answer until it is flushed.
+    seeded = [{**nics[0], "ip": ""}] if asks else nics
+    make_seed(place / "seed", {**data, "nics": seeded}, {"members": members})
     vmm = Qemu()
     spec = replace(parse_spec({**data, "nics": nics}), seed=str(place / "seed"))
     try:
