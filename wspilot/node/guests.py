@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from wspilot.node.values import dataclass
-from wspilot.node.vmm.stale import end_process, lives, start_time
+from wspilot.node.vmm.stale import end_process, lives, processes, start_time
 from wspilot.text import clean
 
 _QEMU = re.compile(rb"(.*/)?(qemu-system-[a-z0-9_]+|qemu-kvm|kvm)")
@@ -41,13 +41,10 @@ class Guest:
     node: str = ""
 
 
-def guests() -> list[Guest]:
-    """All that can be seen now. Job, slot and node only of those whose environment may be read."""
-    return [one for one in map(_guest, _pids()) if one is not None]
-
-
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+def guests(uid: int | None = None) -> list[Guest]:
+    """A user's, or all that can be seen now. Job, slot and node only of those whose environment may
+    be read."""
+    return [one for one in map(_guest, processes(uid)) if one is not None]
 
 
 def _guest(pid: int) -> Guest | None:

@@ -19,7 +19,7 @@ from wspilot.node.places import Places
 from wspilot.node.proc import alive
 from wspilot.node.undo import Outcome, sweep, undo
 from wspilot.node.values import dataclass
-from wspilot.node.vmm.stale import end_process, start_time, state
+from wspilot.node.vmm.stale import end_process, processes, start_time, state
 
 POLL_S = 0.05
 FREED_S = 1.0  # after its holder was killed, a lock is free
@@ -90,11 +90,11 @@ def holders(path: Path, only: bytes = b"") -> list[tuple[int, int]]:
     """
     wanted = os.path.realpath(path)
     found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and _has_open(entry, wanted):
-            start = start_time(int(entry.name))
-            if start is not None and _line(entry).startswith(only):
-                found.append((int(entry.name), start))
+    for pid in processes(os.geteuid()):
+        if pid != os.getpid() and _has_open(pid, wanted):
+            start = start_time(pid)
+            if start is not None and _line(pid).startswith(only):
+                found.append((pid, start))
     return found
 
 
@@ -110,43 +110,34 @@ def end_stopped(slots: Collection[str]) -> int:
     lives is replaced by it.
     """
     ended = 0
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or state(int(entry.name)) not in ("T", "t"):
+    for pid in processes(os.geteuid()):
+        if state(pid) not in ("T", "t"):
             continue
-        if not _is_mine(entry):
-            continue
-        words = _line(entry).replace(b"\0", b" ").decode("utf-8", "replace").split()
-        start = start_time(int(entry.name))
+        words = _line(pid).replace(b"\0", b" ").decode("utf-8", "replace").split()
+        start = start_time(pid)
         ours = words[:1] and words[0] == COURIER and any(f"slot={slot}" in words for slot in slots)
         if ours and start is not None:
-            ended += end_process(int(entry.name), start)
+            ended += end_process(pid, start)
     return ended
 
 
-def _has_open(entry: Path, wanted: str) -> bool:
+def _has_open(pid: int, wanted: str) -> bool:
     """By the link's text: a look at what it leads to could hang with a file system."""
     try:
-        return any(str(one.readlink()) == wanted for one in (entry / "fd").iterdir())
+        return any(str(one.readlink()) == wanted for one in Path(f"/proc/{pid}/fd").iterdir())
     except OSError:
         return False  # another user's, or gone
 
 
-def _is_mine(entry: Path) -> bool:
+def _line(pid: int) -> bytes:
     try:
-        return entry.stat().st_uid == os.geteuid()
-    except OSError:
-        return False
-
-
-def _line(entry: Path) -> bytes:
-    try:
-        return (entry / "cmdline").read_bytes()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
 
 
 def _others(places: Places, mine: Path) -> list[Path]:
-    return [path for path in sorted(places.keep.glob("*.journal")) if path != mine]
+    return [path for path in places.journals() if path != mine]
 
 
 def _undo_other(path: Path, places: Places, boot_id: str) -> Outcome:

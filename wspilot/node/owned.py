@@ -107,15 +107,19 @@ class Sweep:
 
     def _nodes(self) -> list[Places]:
         """The directories of this user, of one node or of all on this host."""
+        return [self._places(self._scope.node)] if self._scope.node else self._everywhere()
+
+    def _everywhere(self) -> list[Places]:
         root = self._keep / f"wspilot-{self._uid}"
-        names = [self._scope.node] if self._scope.node else []
-        if not names and root.is_dir():
-            names = sorted(path.name for path in root.iterdir() if path.is_dir())
-        return [Places(name, self._uid, self._run, self._keep) for name in names]
+        there = sorted(root.iterdir()) if root.is_dir() else []
+        return [self._places(path.name) for path in there if path.is_dir()]
+
+    def _places(self, node: str) -> Places:
+        return Places(node, self._uid, self._run, self._keep)
 
     def _journals(self, places: Places) -> list[Found]:
         found = []
-        for path in sorted(places.keep.glob("*.journal")):
+        for path in places.journals():
             content = journals.peek(path)
             slot = path.name.partition("_")[0]
             if core.covers(self._scope, slot, str(content.header.get("job", ""))):
@@ -130,9 +134,10 @@ class Sweep:
 
         Processes first: a VM's entry is written before its start.
         """
-        seen = [one for one in guests() if one.ours and one.uid == self._uid]
+        seen = [one for one in guests(self._uid) if one.ours]
         named = set()
-        for path in (self._keep / f"wspilot-{self._uid}").glob("*/*.journal"):
+        paths = [path for places in self._everywhere() for path in places.journals()]
+        for path in paths:
             for entry in journals.peek(path).entries.values():
                 identity = entry.get("identity")
                 named.add(identity.get("uuid") if isinstance(identity, dict) else None)

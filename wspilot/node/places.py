@@ -57,6 +57,10 @@ class Places:
         """One pilot's undo journal."""
         return self.keep / f"{slot}_{pilot[:8]}.journal"
 
+    def journals(self) -> list[Path]:
+        """All pilots' undo journals here; without a pattern, which each process would compile."""
+        return [path for path in _inside(self.keep) if path.name.endswith(".journal")]
+
     def make(self, path: Path) -> Path:
         """Make a directory at or below `run` or `keep`, and check every one of ours on the way.
 
@@ -83,7 +87,7 @@ class Places:
 
         Their slot or spool has vanished: whatever they proved has been proved otherwise by now.
         """
-        for path in self.outbox.glob("*.*"):
+        for path in _inside(self.outbox):
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > OUTBOX_KEEP_S:
                     path.unlink()
@@ -114,6 +118,13 @@ def private(path: Path, uid: int) -> None:
 def remove_tree(path: Path) -> None:
     """A directory of ours and all in it; never through a symbolic link."""
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _inside(place: Path) -> list[Path]:
+    try:
+        return sorted(place.iterdir())
+    except OSError:
+        return []  # not there, as pathlib's glob has it
 
 
 def _is_ours(path: Path, uid: int) -> bool:

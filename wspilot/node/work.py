@@ -151,7 +151,7 @@ class Work:
         A guardian at work is waited for, a restore budget long.
         """
         site, mine = self._site, self._journal.path
-        if all(path == mine for path in site.places.keep.glob("*.journal")):
+        if all(path == mine for path in site.places.journals()):
             return undo.Outcome()
         wait = site.settings.budget.get("restore", 5.0)
         force = site.settings.repair

@@ -37,14 +37,14 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Roots:
     """Guests of this host are other tests' business."""
     for name in ("run", "keep"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr("wspilot.node.owned.guests", lambda: [])
+    monkeypatch.setattr("wspilot.node.owned.guests", lambda _: [])
     return Roots(tmp_path / "run", tmp_path / "keep")
 
 
 @pytest.fixture
 def everybodys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
     """As /tmp is; pytest's own directories are closed to other users."""
-    monkeypatch.setattr("wspilot.node.owned.guests", lambda: [])
+    monkeypatch.setattr("wspilot.node.owned.guests", lambda _: [])
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="wspilot-test-") as place:
         Path(place).chmod(0o755)
         for name in ("run", "keep"):
@@ -304,7 +304,9 @@ def test_a_vm_that_no_journal_names_is_told_by_its_environment(
     journal.intend("vm:v2", {"vmm": "qemu", "identity": {"uuid": "named"}})
     journal.close()
     seen = [guest("named"), guest("lost", job="7", slot="s", node="n1"), guest("bare")]
-    monkeypatch.setattr("wspilot.node.owned.guests", lambda: seen)
+    monkeypatch.setattr(
+        "wspilot.node.owned.guests", lambda uid: [one for one in seen if one.uid == uid]
+    )
 
     def lost(scope: Scope) -> list[str]:
         return [one.uuid for one in Sweep(scope, ME, BOOT, roots.run, roots.keep)._lost()]
