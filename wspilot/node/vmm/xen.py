@@ -34,6 +34,7 @@ from wspilot.node.vmm.xenwords import copy_argv, raw_disks, words
 from wspilot.text import clean
 
 COPY_S, REAP_S = 300.0, 5.0
+LOOKS, LOOK_AGAIN_S = 5, 2.0  # at what became of a guest, and how long between two that fail
 OVERHEAD_MIB = 8
 
 
@@ -240,10 +241,7 @@ class Xen:
         """It powered itself off, crashed, or wants to start again; or it was saved, and whoever
         asked has been told that it was not: then it comes back from its memory, or rests with it
         until it is suspended, which it is already, and resumed."""
-        try:
-            found = await root.asked("xen-list", {}, root.XEN_S)
-        except (WspilotError, OSError) as error:
-            found = {"ended": {guest.spec.uuid: f"nobody knows why: {clean(str(error), 200)}"}}
+        found = await self._what_is_there(guest)
         if guest.resting or guest.doomed:
             return
         there = [row for row in found.get("domains", ()) if row["uuid"] == guest.spec.uuid]
@@ -267,6 +265,20 @@ class Xen:
         with contextlib.suppress(WspilotError):
             await root.asked("xen-end", {"uuids": [guest.spec.uuid]}, root.XEN_S)
         guest.remove_files()
+
+    async def _what_is_there(self, guest: Guest) -> Mapping[str, Any]:
+        """The helper's `xen-list`, asked again when it fails: a guest that is taken for ended by
+        mistake loses its memory."""
+        why = ""
+        for _ in range(LOOKS):
+            try:
+                return await root.asked("xen-list", {}, root.XEN_S)
+            except (WspilotError, OSError) as error:
+                why = f"nobody knows why: {clean(str(error), 200)}"
+            if guest.resting or guest.doomed:
+                break
+            await asyncio.sleep(LOOK_AGAIN_S)
+        return {"ended": {guest.spec.uuid: why}}
 
 
 async def _make(spec: VmSpec, disk: Disk) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from wspilot.errors import TimedOut, WspilotError
 from wspilot.node import root
+from wspilot.node.vmm import xen as xen_module
 from wspilot.node.vmm.base import EventKind, VmEvent, VmSpec
 from wspilot.node.vmm.xen import Xen
 
@@ -28,6 +29,7 @@ class Helper:
         self.kept: list[bool] = []  # what was said to each xen-end
         self.ends = ""
         self.fails: dict[str, Exception] = {}
+        self.failures = 1000  # and how often
         self.delay: dict[str, float] = {}
         self.console = -1
 
@@ -36,7 +38,8 @@ class Helper:
         self.kept += [bool(words.get("keep"))] if verb == "xen-end" else []
         self.calls.append(name + (" restore" if words.get("restore") else ""))
         await asyncio.sleep(self.delay.get(name, 0))
-        if name in self.fails:
+        if name in self.fails and self.failures:
+            self.failures -= 1
             raise self.fails[name]
         if verb == "xen-create":
             self.console, theirs = pty.openpty()
@@ -167,6 +170,26 @@ async def test_a_guest_that_was_saved_while_the_answer_was_lost_comes_back_from_
     await until(lambda: "resumed" in [event.text for event in events])
     asked = ["xen-create", "xen-do suspend", "xen-list", "xen-create restore"]
     assert helper.calls == asked and xen.identity("vm1") is not None
+    await xen.close()
+
+
+@pytest.mark.parametrize("times", [2, xen_module.LOOKS])
+async def test_a_look_that_fails_is_taken_again_before_a_guest_is_taken_for_ended(
+    helper: Helper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(xen_module, "LOOK_AGAIN_S", 0.02)
+    events: list[VmEvent] = []
+    xen = await made(tmp_path, events)
+    helper.ends, helper.fails["xen-list"] = "suspend", WspilotError("the node has no processes")
+    helper.failures = times
+    os.close(helper.console)
+    asked = ["xen-create", *["xen-list"] * min(times + 1, xen_module.LOOKS)]
+    if times < xen_module.LOOKS:  # its memory was not lost meanwhile
+        await until(lambda: helper.calls == [*asked, "xen-create restore"])
+        assert xen.identity("vm1") is not None
+    else:
+        await until(lambda: helper.calls == [*asked, "xen-end"])
+        assert "nobody knows why: the node has no processes" in events[-1].text
     await xen.close()
 
 
