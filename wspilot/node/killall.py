@@ -90,6 +90,7 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
     limit = LIMIT_S + (scope.most_s if scope.wait_s is None else scope.wait_s)
     limit += root.XEN_S if xennode.is_domain_0() else 0.0  # a guest that will not go, and memory
     crew = [(uid, *_as_owner(uid, scope, roots)) for uid in found]
+    called = xennode.call()  # after the forks: none of them holds its pipes
     report: dict[str, Any] = {"schema": 1, "node": scope.node, "journals": [], "guests": []}
     report.update(left=[], notes=notes)
     for uid, pid, pipe in crew:
@@ -98,17 +99,18 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
             told = {"left": [f"uid {uid}: what undoes this user's journals did not finish"]}
         for key in ("journals", "guests", "left", "notes"):
             report[key] += told.get(key, [])
-    _look(scope, report)
+    _look(scope, report, called)
     report["seconds"] = round(time.monotonic() - began, 3)
     return report
 
 
-def _look(scope: Scope, report: dict[str, Any]) -> None:
+def _look(scope: Scope, report: dict[str, Any], called: Optional[root.Call]) -> None:
     """What Xen itself still has: also of users who have no directory here any more."""
     slots, me = {one["slot"] for one in report["journals"]}, os.getuid()
     xen = xennode.look(
         lambda uid: core.covers_uid(scope, me, uid),
         lambda slot: core.covers_slot(scope, slot, slots),
+        called,
     )
     report["left"] += xen.left
     report["notes"] += [*xen.undone, *([xen.note] if xen.note else [])]

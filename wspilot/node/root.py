@@ -28,36 +28,53 @@ class Declined(WspilotError):
     """The helper said no: nothing was done, or what was done has been undone."""
 
 
+class Call:
+    """The helper, started and not told yet what to do: it waits, without its lock. Its start (sudo,
+    an interpreter) is most of a short step, so whoever will ask later may start it before.
+
+    Raises Declined where this node has none, WspilotError.
+    """
+
+    def __init__(self, verb: str) -> None:
+        if not Path(HELPER).is_file():
+            raise Declined(
+                f"{HELPER} is not on this node, and this step needs root",
+                "its administrator installs it: make install-node (docs/operating.md)",
+            )
+        argv = [HELPER, verb] if os.geteuid() == 0 else ["sudo", "-n", HELPER, verb]
+        # Root asks for itself: who called *us* by sudo is not who the helper shall think it serves.
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SUDO_")}
+        self._verb = verb
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd="/",
+                env=env,
+            )
+        except OSError as error:
+            raise WspilotError(f"{argv[0]} cannot be started: {error.strerror}") from error
+
+    def answer(self, words: Mapping[str, Any], limit_s: float) -> Mapping[str, Any]:
+        """Tell it, once, and wait. Raises Declined with its own words, TimedOut, WspilotError."""
+        process = self._process
+        try:
+            out, err = process.communicate(json.dumps(dict(words)).encode(), limit_s)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):
+                process.kill()
+            text = f"the root helper's {self._verb} took longer than {limit_s:g} s"
+            raise TimedOut(text) from None
+        finally:
+            _hang_up(process)
+        return _answer(self._verb, out, err)
+
+
 def ask(verb: str, words: Mapping[str, Any], limit_s: float = LIMIT_S) -> Mapping[str, Any]:
     """The helper's answer; blocks. Raises Declined with its own words, TimedOut, WspilotError."""
-    argv = [HELPER, verb] if os.geteuid() == 0 else ["sudo", "-n", HELPER, verb]
-    if not Path(HELPER).is_file():
-        raise Declined(
-            f"{HELPER} is not on this node, and this step needs root",
-            "its administrator installs it: make install-node (docs/operating.md)",
-        )
-    # Root asks for itself: who called *us* by sudo is not who the helper shall think it serves.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("SUDO_")}
-    try:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            env=env,
-        )
-    except OSError as error:
-        raise WspilotError(f"{argv[0]} cannot be started: {error.strerror}") from error
-    try:
-        out, err = process.communicate(json.dumps(dict(words)).encode(), limit_s)
-    except subprocess.TimeoutExpired:
-        with contextlib.suppress(OSError):
-            process.kill()
-        raise TimedOut(f"the root helper's {verb} took longer than {limit_s:g} s") from None
-    finally:
-        _hang_up(process)
-    return _answer(verb, out, err)
+    return Call(verb).answer(words, limit_s)
 
 
 def _hang_up(process: subprocess.Popen[bytes]) -> None:

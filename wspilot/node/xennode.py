@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from wspilot.errors import WspilotError
 from wspilot.node import root
@@ -36,15 +36,30 @@ def is_domain_0() -> bool:
         return False
 
 
-def look(whose: Callable[[int], bool], covers: Callable[[str], bool]) -> Look:
+def call() -> Optional[root.Call]:
+    """The helper that `look` will need, started while there is other work; None: it needs none, or
+    there will be no answer."""
+    try:
+        return root.Call("xen-list") if _has_xen() else None
+    except WspilotError:
+        return None
+
+
+def _has_xen() -> bool:
+    return is_domain_0() and Path(root.HELPER).is_file()
+
+
+def look(
+    whose: Callable[[int], bool], covers: Callable[[str], bool], called: Optional[root.Call]
+) -> Look:
     """Undo strays, then see what is left. `whose`: which users are meant; `covers`: which slots.
 
     Blocks: Xen's own time for what is left to destroy, and for memory to settle.
     """
-    if not is_domain_0() or not Path(root.HELPER).is_file():
+    if not _has_xen():
         return Look()
     try:
-        return judge(root.ask("xen-list", {}, root.XEN_S), whose, covers)
+        return judge((called or root.Call("xen-list")).answer({}, root.XEN_S), whose, covers)
     except WspilotError as error:
         return Look(left=(f"Xen: {error}",))
     except (KeyError, TypeError):
@@ -75,7 +90,7 @@ def judge(
 
 def strangers() -> Sequence[Mapping[str, Any]]:
     """Guests that are not wspilot's: {name, uuid, mib}. Raises WspilotError."""
-    if not is_domain_0() or not Path(root.HELPER).is_file():
+    if not _has_xen():
         return ()
     found = root.ask("xen-list", {}, root.XEN_S)
     return [one for one in found["domains"] if one["uid"] is None]

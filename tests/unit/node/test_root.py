@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from wspilot.errors import TimedOut, WspilotError
-from wspilot.node import root, root_filter, root_helper
+from wspilot.node import killall, root, root_filter, root_helper, xennode
+from wspilot.node.core.killall import Scope
 
 
 @pytest.fixture
@@ -83,6 +86,30 @@ def test_a_helper_that_hangs_is_left_behind_in_time(helper: Path) -> None:
     with pytest.raises(WspilotError, match=r"took longer than"):
         asyncio.run(root.asked("about", {}, 0.2))
     assert time.monotonic() - begun < 20
+
+
+def test_kill_all_has_its_last_helper_started_while_the_undoing_goes_on(
+    helper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, state = tmp_path / "log", {"strays": [], "domains": [], "takes": [], "missing_mib": 0,
+                                    "dom0_mib": 1, "full_mib": 1, "taken_mib": 0}  # fmt: skip
+    write(helper, f"echo up >>{log}; read -r words; echo told >>{log}; echo '{json.dumps(state)}'")
+    collect = killall._collect
+
+    def collected(*words: Any) -> Any:
+        end = time.monotonic() + 30
+        while not log.exists():
+            assert time.monotonic() < end, "it was not started"
+            time.sleep(0.01)
+        told = collect(*words)
+        log.write_text(log.read_text() + "undone\n")
+        return told
+
+    monkeypatch.setattr(killall, "_collect", collected)
+    monkeypatch.setattr(xennode, "is_domain_0", lambda: True)
+    (tmp_path / f"wspilot-{os.getuid()}").mkdir()
+    report = killall.run(Scope(everyone=True), killall.Roots(tmp_path, tmp_path))
+    assert (report["left"], log.read_text().split()) == ([], ["up", "undone", "told"])
 
 
 class Ended(Exception):
