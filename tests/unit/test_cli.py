@@ -124,6 +124,13 @@ def test_usage_errors_are_code_2_and_change_nothing(cli: Cli, words: list[str]) 
         assert cli.doc["error"]["code"] == 2
 
 
+def test_a_wrong_verb_is_told_the_nearest_and_none_that_is_nobodys_to_type(cli: Cli) -> None:
+    cli("lsit")
+    assert "there is no verb 'lsit'" in cli.err and "did you mean 'list'?" in cli.err
+    cli("xyzzy")
+    assert "known here: bench, " in cli.err and "__complete" not in cli.err
+
+
 def test_hostile_words_cannot_paint_the_terminal(cli: Cli) -> None:
     for words in (["\x1b[31mx"], ["show", "\x1b]0;x\x07"], ["list", "--\x1b[2J"]):
         cli(*words)

@@ -7,9 +7,12 @@ from typing import Any, NoReturn
 
 from wspilot import __version__
 from wspilot.errors import UsageError
-from wspilot.text import parse_duration
+from wspilot.text import clean, did_you_mean, parse_duration
 
 Args = argparse.Namespace
+WS = "a workspace: its name, its id, or how the id begins"
+ANY = f"{WS}; NAME/GROUP: its group; NAME/GROUP/N, or an id: its VM"
+VM = "NAME/GROUP/N, or a VM's id"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -17,6 +20,13 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see: {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """argparse would list all verbs, also those that are nobody's to type."""
+        if action.dest == "verb" and value not in (action.choices or ()):
+            known = [name for name in action.choices or () if not name.startswith("_")]
+            raise UsageError(f"there is no verb {clean(value, 60)!r}", did_you_mean(value, known))
+        super()._check_value(action, value)
 
 
 def parse(argv: list[str]) -> Args:
@@ -97,12 +107,12 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
     one = verbs.add_parser("list", parents=[common, watch], help="workspaces")
     one.add_argument("--all", action="store_true", help="ended ones too")
     one = verbs.add_parser("show", parents=[common, watch], help="one workspace in full")
-    one.add_argument("id", metavar="ID")
+    one.add_argument("id", metavar="ID", help=WS)
     one = verbs.add_parser("events", parents=[common], help="what has happened")
     one.add_argument("-f", "--follow", action="store_true", help="and what happens")
-    one.add_argument("id", nargs="?", metavar="ID")
+    one.add_argument("id", nargs="?", metavar="ID", help=WS)
     one = verbs.add_parser("logs", parents=[common], help="logs of pilots, jobs and consoles")
-    one.add_argument("id", metavar="ID")
+    one.add_argument("id", metavar="ID", help=ANY)
     one = verbs.add_parser("fsck", parents=[common], help="check the books, and mend them")
     one.add_argument("--yes", action="store_true", help="carry the plan out")
     one.add_argument("--prove", nargs="?", const="", metavar="ID",
@@ -165,10 +175,10 @@ def _acting(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("--duration", metavar="D", default="10m")
     _bench_host(one.add_argument_group("bench host", "as wspilot-node.pyz bench, on NODE"))
     one = verbs.add_parser("wait", parents=[common, limits], help="wait for a workspace or VM")
-    one.add_argument("id", metavar="ID")
+    one.add_argument("id", metavar="ID", help=ANY)
     one.add_argument("--for", dest="goal", choices=["active", "ended"], default="active")
     one = verbs.add_parser("destroy", parents=[common, limits], help="end leases")
-    one.add_argument("ids", nargs="*", metavar="ID")
+    one.add_argument("ids", nargs="*", metavar="ID", help=ANY)
     one.add_argument("--all", action="store_true", help="every workspace")
     one.add_argument("--yes", action="store_true", help="do not ask")
     one.add_argument("--no-wait", action="store_true", help="return when it is accepted")
@@ -188,7 +198,7 @@ def _bench_host(group: Any) -> None:
 def _reaching(verbs: Any, common: argparse.ArgumentParser) -> None:
     """Into a guest."""
     one = verbs.add_parser("console", parents=[common], help="a VM's console; Ctrl-] leaves it")
-    one.add_argument("id", metavar="VM")
+    one.add_argument("id", metavar="VM", help=VM)
     one = verbs.add_parser(
         "ssh", parents=[common], help="log in to a VM",
         description="The system's ssh, through the VM's pilot. --json: only where it is reached.",
@@ -197,10 +207,10 @@ def _reaching(verbs: Any, common: argparse.ArgumentParser) -> None:
     one.add_argument("-l", "--login", metavar="USER", default="root", help="default: root")
     one.add_argument("-p", "--port", type=int, metavar="PORT", default=22,
                      help="of the guest: 22, or what the site allows")  # fmt: skip
-    one.add_argument("id", metavar="VM")
+    one.add_argument("id", metavar="VM", help=VM)
     one.add_argument("args", nargs=argparse.REMAINDER, metavar="ARGS")
     one = verbs.add_parser("_forward", parents=[common])
-    one.add_argument("id", metavar="VM")
+    one.add_argument("id", metavar="VM", help=VM)
     one.add_argument("port", type=int, metavar="PORT")
 
 
@@ -220,13 +230,13 @@ def _living(verbs: Any, common: argparse.ArgumentParser, limits: argparse.Argume
     waits.add_argument("--no-wait", action="store_true", help="return when it is accepted")
     for name, text in VERBS.items():
         one = verbs.add_parser(name, parents=[common, limits, waits], help=text)
-        one.add_argument("ids", nargs="+", metavar="ID", help="workspace, group or VM")
+        one.add_argument("ids", nargs="+", metavar="ID", help=ANY)
     one = verbs.add_parser("save", parents=[common, limits, waits],
                            help="keep a VM's disk as a new image")  # fmt: skip
-    one.add_argument("id", metavar="VM")
+    one.add_argument("id", metavar="VM", help=VM)
     one.add_argument("image", metavar="IMAGE", help="the new image's name")
     one = verbs.add_parser("extend", parents=[common], help="make an active lease longer")
-    one.add_argument("id", metavar="ID")
+    one.add_argument("id", metavar="ID", help=WS)
     one.add_argument("--by", required=True, metavar="D", help="30m, 1h, ...")
 
 
