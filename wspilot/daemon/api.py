@@ -265,11 +265,11 @@ def _unwaiting(path: str, flags: int) -> int:
 
 
 def _tails(root: Path, slots: Iterable[str], vms: tuple[str, ...]) -> list[dict[str, str]]:
-    """The last 64 KiB of each log below the slots' directories."""
+    """The last 64 KiB of each log below the slots' directories, and of what was submitted."""
     out = []
     for slot in slots:
         place = root / slot
-        names = sorted(place.glob("*.log")) + sorted(place.glob("*.out"))
+        names = [path for kind in ("job.sh", "*.log", "*.out") for path in sorted(place.glob(kind))]
         for path in names:
             if vms and path.name.startswith("console-") and not any(id in path.name for id in vms):
                 continue
