@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tests.tui.eyes import at, ready, until, until_gone, until_seen, until_told
 from tests.tui.stage import app
@@ -80,6 +81,26 @@ async def test_the_job_script_for_a_lease_is_asked_for_and_shown() -> None:
         method, params = source.calls[-1]
         assert method == "deploy" and params["show_script"] is True and "token" not in params
         assert "name" not in params["ensemble"]["workspace"]
+
+
+async def test_the_job_script_is_the_one_that_was_submitted_where_there_is_one() -> None:
+    shown, source = app()
+    call = source.call
+
+    async def answered(method: str, **params: Any) -> dict[str, Any]:
+        found = await call(method, **params)
+        log = {"slot": "s1", "name": "job.sh", "text": "#PBS -l nodes=99\x1b[2J"}
+        return {"logs": [*found["logs"], log]} if method == "logs" else found
+
+    source.call = answered  # type: ignore[method-assign]
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "mpi-2026")
+        await pilot.press("colon", *"job script", "enter")
+        await until(pilot, lambda: isinstance(shown.screen, Paper))
+        await until_seen(pilot, "mpi-2026: the job script, as submitted")
+        await until_seen(pilot, "#PBS -l nodes=99")
+        assert source.calls[-1][0] == "logs", "nothing was asked of the batch system"
 
 
 async def test_a_job_script_that_is_refused_is_said() -> None:

@@ -111,7 +111,9 @@ def _reading(verbs: Any, common: argparse.ArgumentParser) -> None:
     one = verbs.add_parser("events", parents=[common], help="what has happened")
     one.add_argument("-f", "--follow", action="store_true", help="and what happens")
     one.add_argument("id", nargs="?", metavar="ID", help=WS)
-    one = verbs.add_parser("logs", parents=[common], help="logs of pilots, jobs and consoles")
+    one = verbs.add_parser(
+        "logs", parents=[common], help="job scripts, and logs of pilots, jobs and consoles"
+    )
     one.add_argument("id", metavar="ID", help=ANY)
     one = verbs.add_parser("fsck", parents=[common], help="check the books, and mend them")
     one.add_argument("--yes", action="store_true", help="carry the plan out")

@@ -90,16 +90,20 @@ def run(scope: Scope, roots: Roots = HERE) -> dict[str, Any]:
     limit = LIMIT_S + (scope.most_s if scope.wait_s is None else scope.wait_s)
     limit += root.XEN_S if xennode.is_domain_0() else 0.0  # a guest that will not go, and memory
     crew = [(uid, *_as_owner(uid, scope, roots)) for uid in found]
-    called = xennode.call()  # after the forks: none of them holds its pipes
     report: dict[str, Any] = {"schema": 1, "node": scope.node, "journals": [], "guests": []}
     report.update(left=[], notes=notes)
-    for uid, pid, pipe in crew:
-        told = _collect(pid, pipe, limit - (time.monotonic() - began))
-        if told is None:
-            told = {"left": [f"uid {uid}: what undoes this user's journals did not finish"]}
-        for key in ("journals", "guests", "left", "notes"):
-            report[key] += told.get(key, [])
-    _look(scope, report, called)
+    called = xennode.call()  # after the forks: none of them holds its pipes
+    try:
+        for uid, pid, pipe in crew:
+            told = _collect(pid, pipe, limit - (time.monotonic() - began))
+            if told is None:
+                told = {"left": [f"uid {uid}: what undoes this user's journals did not finish"]}
+            for key in ("journals", "guests", "left", "notes"):
+                report[key] += told.get(key, [])
+        _look(scope, report, called)
+    finally:
+        if called is not None:
+            called.drop()
     report["seconds"] = round(time.monotonic() - began, 3)
     return report
 

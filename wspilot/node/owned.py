@@ -19,7 +19,7 @@ from wspilot.node.core.killall import Scope
 from wspilot.node.guests import Guest, end_guests, guests
 from wspilot.node.journal import Journal
 from wspilot.node.others import end_holders, end_stopped, holders
-from wspilot.node.places import Places
+from wspilot.node.places import Places, inside
 from wspilot.node.undo import VM, Outcome, sweep, undo_all
 from wspilot.node.vmm.stale import end_process, state
 from wspilot.text import clean
@@ -110,9 +110,8 @@ class Sweep:
         return [self._places(self._scope.node)] if self._scope.node else self._everywhere()
 
     def _everywhere(self) -> list[Places]:
-        root = self._keep / f"wspilot-{self._uid}"
-        there = sorted(root.iterdir()) if root.is_dir() else []
-        return [self._places(path.name) for path in there if path.is_dir()]
+        there = inside(self._keep / f"wspilot-{self._uid}")
+        return [self._places(path.name) for path in there if _is_dir(path)]
 
     def _places(self, node: str) -> Places:
         return Places(node, self._uid, self._run, self._keep)
@@ -210,3 +209,11 @@ class Sweep:
                 self._notes.append(f"{journal.set_aside()}: set aside, for you to look at")
             journal.close()
             one.done("kill-all", outcome, self._began)
+
+
+def _is_dir(path: Path) -> bool:
+    """No, too, where its user has closed the way to it: no Epilog may fail of that."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return False

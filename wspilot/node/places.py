@@ -58,8 +58,9 @@ class Places:
         return self.keep / f"{slot}_{pilot[:8]}.journal"
 
     def journals(self) -> list[Path]:
-        """All pilots' undo journals here; without a pattern, which each process would compile."""
-        return [path for path in _inside(self.keep) if path.name.endswith(".journal")]
+        """All pilots' undo journals here. Raises OSError when nobody can say."""
+        # No pattern: each of kill-all's processes would compile it anew.
+        return [path for path in inside(self.keep) if path.name.endswith(".journal")]
 
     def make(self, path: Path) -> Path:
         """Make a directory at or below `run` or `keep`, and check every one of ours on the way.
@@ -87,7 +88,11 @@ class Places:
 
         Their slot or spool has vanished: whatever they proved has been proved otherwise by now.
         """
-        for path in _inside(self.outbox):
+        try:
+            messages = inside(self.outbox)
+        except OSError:
+            messages = []
+        for path in messages:
             with contextlib.suppress(OSError):
                 if time.time() - path.lstat().st_mtime > OUTBOX_KEEP_S:
                     path.unlink()
@@ -120,11 +125,13 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _inside(place: Path) -> list[Path]:
+def inside(place: Path) -> list[Path]:
+    """What lies in a directory; nothing where there is none, or it is closed to us. Raises OSError
+    else: then it is no proof that nothing is there."""
     try:
         return sorted(place.iterdir())
-    except OSError:
-        return []  # not there, as pathlib's glob has it
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return []
 
 
 def _is_ours(path: Path, uid: int) -> bool:

@@ -1,8 +1,9 @@
 """Asking the node's root helper (`root_helper.py`) for a step that needs root, by one sudo rule.
 
-Invariant: nothing here decides what may be done; the helper does, by root's own node.conf. Both
-calls work in any process from words alone, and come back within their limit: a helper that is
-still at work then ends by its own limits (a user's signal does not reach it).
+Invariant: nothing here decides what may be done; the helper does, by root's own node.conf. `ask`
+and `asked` work in any process from words alone, and come back within their limit: a helper that
+is still at work then ends by its own limits (a user's signal does not reach it). A `Call` waits
+for its words as long as whoever made it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Call:
     """The helper, started and not told yet what to do: it waits, without its lock. Its start (sudo,
     an interpreter) is most of a short step, so whoever will ask later may start it before.
 
-    Raises Declined where this node has none, WspilotError.
+    Whoever forks before it is told keeps its stdin open. Raises Declined where this node has none,
+    WspilotError.
     """
 
     def __init__(self, verb: str) -> None:
@@ -70,6 +72,11 @@ class Call:
         finally:
             _hang_up(process)
         return _answer(self._verb, out, err)
+
+    def drop(self) -> None:
+        """Nobody will tell it: it does what its verb does without words, and ends. Also after an
+        answer, when nothing is left to drop."""
+        _hang_up(self._process)
 
 
 def ask(verb: str, words: Mapping[str, Any], limit_s: float = LIMIT_S) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from wspilot.errors import WspilotError
+from wspilot.errors import TimedOut, WspilotError
 from wspilot.node import root
 from wspilot.node.values import dataclass
 from wspilot.text import clean
@@ -56,14 +56,27 @@ def look(
 
     Blocks: Xen's own time for what is left to destroy, and for memory to settle.
     """
-    if not _has_xen():
+    if called is None and not _has_xen():
         return Look()
     try:
-        return judge((called or root.Call("xen-list")).answer({}, root.XEN_S), whose, covers)
+        return judge(_listed(called), whose, covers)
     except WspilotError as error:
         return Look(left=(f"Xen: {error}",))
     except (KeyError, TypeError):
         return Look(left=(f"Xen: {root.HELPER} is of another release: make install-node",))
+
+
+def _listed(called: Optional[root.Call]) -> Mapping[str, Any]:
+    """From the helper that waits; from a new one where that has died of waiting. Raises
+    WspilotError."""
+    if called is not None:
+        try:
+            return called.answer({}, root.XEN_S)
+        except (root.Declined, TimedOut):
+            raise
+        except WspilotError:
+            pass
+    return root.ask("xen-list", {}, root.XEN_S)
 
 
 def judge(

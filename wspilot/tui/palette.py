@@ -98,7 +98,7 @@ class Everything(Provider):
         ws = main.model.workspace_of(main.table.cursor_key or "")
         if ws is not None:
             act = partial(main.show_script, ws)
-            yield f"Job script for {ws['name']}", "of an ensemble like it, as of now", act
+            yield f"Job script for {ws['name']}", "as submitted; else, as it would be", act
 
     def _places(self, app: WspilotApp, main: MainScreen) -> Iterator[Command]:
         spaces = list(app.model.items["workspaces"].values())[-MOST_PLACES:]

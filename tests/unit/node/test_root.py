@@ -88,28 +88,44 @@ def test_a_helper_that_hangs_is_left_behind_in_time(helper: Path) -> None:
     assert time.monotonic() - begun < 20
 
 
+STATE = {"strays": [], "domains": [], "takes": [], "missing_mib": 0, "dom0_mib": 1, "full_mib": 1,
+         "taken_mib": 0}  # fmt: skip
+
+
 def test_kill_all_has_its_last_helper_started_while_the_undoing_goes_on(
     helper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, state = tmp_path / "log", {"strays": [], "domains": [], "takes": [], "missing_mib": 0,
-                                    "dom0_mib": 1, "full_mib": 1, "taken_mib": 0}  # fmt: skip
-    write(helper, f"echo up >>{log}; read -r words; echo told >>{log}; echo '{json.dumps(state)}'")
+    log = tmp_path / "log"
+    write(helper, f"echo up >>{log}; read -r words; echo told >>{log}; echo '{json.dumps(STATE)}'")
     collect = killall._collect
 
     def collected(*words: Any) -> Any:
         end = time.monotonic() + 30
-        while not log.exists():
+        while not (log.exists() and log.read_text()):
             assert time.monotonic() < end, "it was not started"
             time.sleep(0.01)
         told = collect(*words)
-        log.write_text(log.read_text() + "undone\n")
+        with log.open("a") as file:
+            file.write("undone\n")
         return told
 
     monkeypatch.setattr(killall, "_collect", collected)
     monkeypatch.setattr(xennode, "is_domain_0", lambda: True)
+    monkeypatch.setattr("wspilot.node.owned.guests", lambda _: [])  # other tests' business
     (tmp_path / f"wspilot-{os.getuid()}").mkdir()
-    report = killall.run(Scope(everyone=True), killall.Roots(tmp_path, tmp_path))
+    report = killall.run(Scope(slot="a" * 8), killall.Roots(tmp_path, tmp_path))
     assert (report["left"], log.read_text().split()) == ([], ["up", "undone", "told"])
+
+
+def test_a_helper_that_died_of_waiting_is_no_leftover_of_the_node(
+    helper: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = tmp_path / "once"
+    write(helper, f"[ -e {once} ] || {{ touch {once}; exit 1; }}; echo '{json.dumps(STATE)}'")
+    monkeypatch.setattr(xennode, "is_domain_0", lambda: True)
+    called = xennode.call()
+    look = xennode.look(lambda _: True, lambda _: True, called)
+    assert once.exists() and look.left == () and "domain 0 has 1 of 1 MiB" in look.note
 
 
 class Ended(Exception):

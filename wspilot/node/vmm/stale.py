@@ -79,11 +79,11 @@ def lives(process: tuple[int, int]) -> bool:
     return fields[0] not in "ZX" or int(fields[17]) > 1
 
 
-def _wait(processes: Mapping[int, tuple[int, int]], limit_s: float) -> set[int]:
+def _wait(there: Mapping[int, tuple[int, int]], limit_s: float) -> set[int]:
     """Which of them are still there when all are gone or the time is over."""
-    end, left = time.monotonic() + limit_s, set(processes)
+    end, left = time.monotonic() + limit_s, set(there)
     while True:
-        left = {n for n in left if lives(processes[n])}
+        left = {n for n in left if lives(there[n])}
         if not left or time.monotonic() > end:
             return left
         time.sleep(_POLL_S)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from wspilot.node.vmm.xenwords import copy_argv, raw_disks, words
 from wspilot.text import clean
 
 COPY_S, REAP_S = 300.0, 5.0
-LOOKS, LOOK_AGAIN_S = 5, 2.0  # at what became of a guest, and how long between two that fail
+LOOK_S, LOOK_AGAIN_S = 10.0, 2.0  # how long what became of a guest is asked, and how often
 OVERHEAD_MIB = 8
 
 
@@ -242,7 +243,7 @@ class Xen:
         asked has been told that it was not: then it comes back from its memory, or rests with it
         until it is suspended, which it is already, and resumed."""
         found = await self._what_is_there(guest)
-        if guest.resting or guest.doomed:
+        if guest.resting or guest.doomed or guest.running:  # somebody was faster
             return
         there = [row for row in found.get("domains", ()) if row["uuid"] == guest.spec.uuid]
         why = str(found.get("ended", {}).get(guest.spec.uuid) or "")
@@ -269,13 +270,13 @@ class Xen:
     async def _what_is_there(self, guest: Guest) -> Mapping[str, Any]:
         """The helper's `xen-list`, asked again when it fails: a guest that is taken for ended by
         mistake loses its memory."""
-        why = ""
-        for _ in range(LOOKS):
+        why, end = "", time.monotonic() + LOOK_S
+        while not (guest.resting or guest.doomed or guest.running):
             try:
                 return await root.asked("xen-list", {}, root.XEN_S)
             except (WspilotError, OSError) as error:
                 why = f"nobody knows why: {clean(str(error), 200)}"
-            if guest.resting or guest.doomed:
+            if time.monotonic() > end:
                 break
             await asyncio.sleep(LOOK_AGAIN_S)
         return {"ended": {guest.spec.uuid: why}}

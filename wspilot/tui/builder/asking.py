@@ -69,6 +69,16 @@ async def script(source: Source, doc: Doc) -> list[str]:
     return await _ask(source, "deploy", read, ensemble=doc, show_script=True)
 
 
+async def submitted(source: Source, id: str) -> list[str]:
+    """The job scripts of a lease as they went to the batch system; none before its first slot."""
+
+    def read(answer: Doc) -> list[str]:
+        found = [one for one in answer["logs"] if one["name"] == "job.sh"]
+        return [f"==> {one['slot']}/job.sh <==\n{one['text']}" for one in found]
+
+    return await _ask(source, "logs", read, id=id)
+
+
 async def deploy(source: Source, doc: Doc, token: str) -> str:
     """The id of the new workspace. The same token deploys once, however often it is sent."""
     return await _ask(

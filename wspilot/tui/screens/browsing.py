@@ -244,7 +244,7 @@ class Browsing(Arranging):
         lines: list[str] = []
         for log in answer.get("logs", ()):
             name = str(log.get("name", ""))
-            if (page == "Console") != name.startswith("console-"):
+            if name == "job.sh" or (page == "Console") != name.startswith("console-"):
                 continue
             if table == "slots" and log.get("slot") != id:
                 continue

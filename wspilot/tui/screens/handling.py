@@ -149,20 +149,22 @@ class Handling(Browsing):
 
     @work(exclusive=True, exit_on_error=False, group="script")
     async def show_script(self, ws: dict[str, object]) -> None:
-        """What the batch system would be given for an ensemble like this one, by a dry run."""
+        """What the batch system was given for it; before that, what it would be, by a dry run."""
         from wspilot.tui.builder import asking
         from wspilot.tui.builder.draft import like_workspace
         from wspilot.tui.screens.paper import Paper
 
         like = like_workspace(ws)
         del like["workspace"]["name"]  # which may be taken
+        source = self._wspilot.source
         try:
-            lines = await asking.script(self._wspilot.source, like)
+            said, lines = "submitted", await asking.submitted(source, str(ws["id"]))
+            if not lines:
+                said, lines = "it would be submitted now", await asking.script(source, like)
         except WspilotError as error:
             self._wspilot.tell(f"no job script: {asking.told(error)}", "error")
             return
-        said = f"{ws['name']}: the job script, as it would be submitted now"
-        self.app.push_screen(Paper(said, lines))
+        self.app.push_screen(Paper(f"{ws['name']}: the job script, as {said}", lines))
 
     # -- copying
 
