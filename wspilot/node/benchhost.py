@@ -3,7 +3,7 @@
 Each round does the same with bare `xl` (settled and seen, too; a verb of the root helper, timed in
 there) and as a pilot does it, so that what wspilot adds is a ratio within one run. The helper's
 start is measured alone. With a kernel, kill-all is tried with guests too, beside `xl destroy` of as
-many. Nothing else may have memory of domain 0 meanwhile.
+many, and the helper's start once more beside them. Nothing else may have memory of domain 0 meanwhile.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class Trial:
     def _round_with_guests(self) -> None:
         with self._taken() as journal:
             self._start(journal)
+            self._time("helper, VMs", lambda: root.ask("about", {}))
             give = {"journal": str(self._path)}
             self._note("bare end", root.ask("bench-end", give, root.XEN_S)["seconds"])
             journal.remove()
