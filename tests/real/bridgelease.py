@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.real.bridgelab import Node, Site
+from tests.real.builtin import files_below
 from tests.real.lab import Lab
 from wspilot.guest import build_guest, default_cache
 
@@ -90,6 +91,6 @@ def files_of(node: Node) -> list[str]:
     return [
         str(path)
         for top in places_of(node)
-        for path in sorted(top.rglob("*"))
-        if not path.is_dir() and path.parent.name != "images" and path.name != "boot_id"
+        for path in sorted(files_below(top))
+        if path.parent.name != "images" and path.name != "boot_id"
     ]

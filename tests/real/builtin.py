@@ -43,6 +43,12 @@ stop_s = 0.05
 """
 
 
+def files_below(top: Path) -> Iterator[Path]:
+    """All of them; what vanishes meanwhile is passed over."""
+    for folder, _, names in os.walk(top):
+        yield from (Path(folder, name) for name in names)
+
+
 class Builtin:
     """One home and its daemon."""
 
@@ -112,8 +118,8 @@ class Builtin:
             str(path)
             for top in (Path(f"/tmp/wspilot-{uid}"), Path(f"/var/tmp/wspilot-{uid}"))
             for node in self.nodes
-            for path in sorted((top / node).rglob("*"))
-            if not path.is_dir() and path.name != "boot_id" and not _is_cached(path)
+            for path in sorted(files_below(top / node))
+            if path.name != "boot_id" and not _is_cached(path)
         ]
         spooled = [
             str(path)

@@ -108,8 +108,14 @@ class Slot:
 
     def leftovers(self) -> list[Path]:
         """What lies about on the node."""
-        roots = [Path(f"/{top}/wspilot-{os.getuid()}") for top in ("tmp", "var/tmp")]
-        return [path for root in roots for path in root.glob(f"{self.node}*/**/*")]
+        found = []
+        for root in (f"/{top}/wspilot-{os.getuid()}" for top in ("tmp", "var/tmp")):
+            for folder, folders, names in os.walk(root):  # passes over what vanishes meanwhile
+                if folder == root:
+                    folders[:] = [one for one in folders if one.startswith(self.node)]
+                else:
+                    found += [Path(folder, one) for one in (*folders, *names)]
+        return found
 
     def output(self) -> str:
         """What launcher and pilots wrote, with the pilots' own logs."""
@@ -169,8 +175,12 @@ class Slot:
         name = order.file_name(time.time_ns())
         draft = self.spool / "tmp" / name
         draft.write_bytes(seal(CMD, self.key, order.body()))
+        self.give(draft)
         draft.rename(self.spool / "cmd" / cmd_dir(self.id, started.node, started.pilot) / name)
         return order.id
+
+    def give(self, path: Path) -> None:
+        """To the slot's user, where that is another one."""
 
     def create(self, vm: str = "vm000001", **more: Any) -> str:
         """A `create` as the daemon sends it; returns the command's id."""

@@ -395,7 +395,9 @@ def _kill(what: str, find: Callable[[Storm], list[Process]]) -> Callable[[Storm]
 def both_killed(storm: Storm) -> None:
     """Pilot and guardian of one slot on all nodes, the pilot stopped first: it would fork again."""
     pilot = storm.pick(storm.pilots())
-    slot = next(slot for slot in storm.known_slots() if slot in _command(pilot.pid))
+    slot = next((slot for slot in storm.known_slots() if slot in _command(pilot.pid)), "")
+    if not slot:
+        raise ProcessLookupError  # it has ended since
     storm.say(f"pilots and guardians of {slot} killed")
     doomed = [one for one in storm.pilots() if slot in _command(one.pid)]
     for one in doomed:
@@ -510,8 +512,8 @@ def spool_gone(storm: Storm) -> None:
     storm.say("spool gone")
 
     def back() -> None:
-        if spool.exists():  # somebody made a new one: its files are the truth's no more
-            shutil.rmtree(spool)
+        while spool.exists():  # somebody made a new one: its files are the truth's no more
+            shutil.rmtree(spool, ignore_errors=True)
         aside.rename(spool)
         storm.say("spool back")
 

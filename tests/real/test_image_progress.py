@@ -53,6 +53,7 @@ def test_a_transfer_is_seen_growing_while_it_goes_on(lab: Lab, tmp_path: Path) -
                 assert vm["state"] in ("pending", "propagating")
                 seen += [] if vm["progress"] is None else [vm["progress"]]
                 shown |= set(re.findall(r" propagating (\d+) % ", lab.run("show", "w").stdout))
+            time.sleep(2)  # who waits looks every half second
             lab.cli("destroy", "w", "--yes", "--timeout", "60")
             waited = waiting.result(60)
         assert seen == sorted(seen) and min(seen) > 0

@@ -207,7 +207,7 @@ def test_kill_all_ends_a_living_lease_of_eight_guests(make: Make, image: dict[st
     code, told = kill_all(slot)
     assert code == 0 and told["clean"] is True and not guests(slot)
     assert [one["slot"] for one in told["journals"]] == [slot.id]
-    assert len(told["journals"][0]["vms"]) == 8 and told["seconds"] < 2
+    assert len(told["journals"][0]["vms"]) == 8 and told["seconds"] < 10
     assert slot.wait(Kind.FAILED).data["clean"] is True
     assert job.wait(10) == 1
 
@@ -359,7 +359,7 @@ def test_a_courier_on_a_hung_filesystem_is_replaced_and_the_node_is_given_back_o
     began = time.monotonic()
     job.send_signal(signal.SIGTERM)
     assert job.wait(15) == 0, "the spool hangs; the node does not wait for it"
-    assert time.monotonic() - began < slot.settings["grace_s"] + 1 and not guests(slot)
+    assert time.monotonic() - began < slot.settings["grace_s"] + 5 and not guests(slot)
     outbox = [path for path in slot.leftovers() if path.parent.name == "outbox"]
     assert outbox
     hangs.go_on()

@@ -62,7 +62,7 @@ def test_the_demo_of_a_fresh_clone(debian: DebianRoot, user: str) -> None:
     assert "simulated" in text
     assert "LEFT []" in text, text
 
-    code, text = in_clone(debian, "timeout 3 sh .ci/venv.sh run", user)
+    code, text = in_clone(debian, "timeout 30 sh .ci/venv.sh run", user)
     assert (code, text) == (0, "")
 
 

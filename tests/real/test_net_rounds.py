@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,10 @@ def pilot_killed(one: Round) -> None:
     [vm] = one.lab.show(one.name)["vms"]
     [node] = [node for node in one.site.nodes if node.name == vm["node"]]
     for pid, name in node.processes().items():
-        status = Path(f"/proc/{pid}/stat").read_text()
-        if name.startswith("qemu") and f"ws{vm['id']}.0" in command_line(pid):
-            os.kill(int(status.rsplit(")")[1].split()[1]), signal.SIGKILL)
+        with suppress(FileNotFoundError, ProcessLookupError):  # others come and go
+            if name.startswith("qemu") and f"ws{vm['id']}.0" in command_line(pid):
+                status = Path(f"/proc/{pid}/stat").read_text()
+                os.kill(int(status.rsplit(")")[1].split()[1]), signal.SIGKILL)
     one.until(lambda: not one.has())
 
 
@@ -110,7 +111,7 @@ ROUNDS: Mapping[str, tuple[Do, str, int, list[str], str]] = {
     "stopped": (verb("stop"), "10m", 1, ["private"], "default"),
     "rebooted": (verb("reboot"), "10m", 1, ["private"], "default"),
     "killed": (pilot_killed, "10m", 1, BOTH, "default"),
-    "over": (over, "10s", 1, ["private"], "patched"),
+    "over": (over, "30s", 1, ["private"], "patched"),
 }
 
 

@@ -65,10 +65,14 @@ def test_a_lease_from_started_to_released(make: Make, version: str) -> None:
     assert reserved.data["taken_mib"] == 64
     spans = slot.vm("vm000001", "running").data["spans"]
     assert [span["name"] for span in spans] == ["propagate", "create", "boot"]
-    assert spans[2]["seconds"] == pytest.approx(0.2, abs=0.15)
-    time.sleep(0.6)
+    assert 0.19 < spans[2]["seconds"] < 10
+    end = time.monotonic() + 15
     beat = slot.beat()
-    assert beat.data["state"] == "ready" and beat.data["vms"][0]["state"] == "running"
+    while [vm["state"] for vm in beat.data["vms"]] != ["running"]:
+        assert time.monotonic() < end, beat.data
+        time.sleep(0.05)
+        beat = slot.beat()
+    assert beat.data["state"] == "ready"
     slot.send(Verb.RELEASE, cause="enough")
     released = slot.wait(Kind.RELEASED)
     assert released.data["undone"] == ["64 MiB given back"]

@@ -341,7 +341,7 @@ def test_a_killed_pilot_takes_its_vms_along(
     process, identity = lonely
     assert stale.find({**identity, "pid": None, "start": None}) == identity["pid"]
     process.kill()
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + 15
     while stale.find(identity) is not None and time.monotonic() < end:
         time.sleep(0.01)
     assert stale.find(identity) is None

@@ -103,6 +103,18 @@ class Browser:
         await self._link.close()
 
 
+async def _page(session: aiohttp.ClientSession, port: int) -> dict[str, Any]:
+    """The first one: the port is there before it."""
+    deadline = time.monotonic() + START_S
+    while True:
+        async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+            for one in await answer.json():
+                if one["type"] == "page":
+                    return dict(one)
+        assert time.monotonic() < deadline, "chromium has no page"
+        await asyncio.sleep(0.05)
+
+
 @contextlib.asynccontextmanager
 async def browser(place: Path) -> AsyncIterator[Browser]:
     """A browser with a profile of its own; gone afterwards, with all its processes."""
@@ -110,8 +122,7 @@ async def browser(place: Path) -> AsyncIterator[Browser]:
     try:
         port = await _port(place / "profile" / "DevToolsActivePort", process)
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                page = next(one for one in await answer.json() if one["type"] == "page")
+            page = await _page(session, port)
             link = await session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=1 << 26)
             made = Browser(link)
             for domain in ("Page", "Network", "Runtime"):

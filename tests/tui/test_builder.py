@@ -541,9 +541,9 @@ async def test_the_palette_holds_everything_that_can_be_done() -> None:
         for key in ("ctrl+p", "colon"):
             one.to_groups()
             await one.pilot.press(key)
-            await one.pilot.pause(0.3)
-            assert any("Copy group" in line for line in painted(one.app)), key
+            await one.until(lambda: any("Copy group" in line for line in painted(one.app)))
             await one.pilot.press("escape")
+            await one.until(lambda: one.app.screen is one.screen)
 
 
 async def test_f9_goes_to_the_toml_and_back_also_where_only_one_has_room() -> None:

@@ -88,10 +88,10 @@ def test_a_stage_over_its_budget_is_stopped_with_its_children(tmp_path: Path) ->
         "    time.sleep(300)\n",
     )
     before = time.monotonic()
-    code, last, text = outcome(tmp_path, [stage("a", budget=2)])
-    assert time.monotonic() - before < 30
+    code, last, text = outcome(tmp_path, [stage("a", budget=8)])
+    assert time.monotonic() - before < 50
     assert code == 1 and last.startswith("1 passed, "), text
-    assert "stopped at 1.5 times its budget of 2 s" in text
+    assert "stopped at 1.5 times its budget of 8 s" in text
     assert "ended in the middle of tests/a/test_a.py::test_slow" in text
     left = processes.look_up(int((tmp_path / "pid").read_text()))
     assert left is None or not left.is_alive()

@@ -3,7 +3,8 @@
 Each round does the same with bare `xl` (settled and seen, too; a verb of the root helper, timed in
 there) and as a pilot does it, so that what wspilot adds is a ratio within one run. The helper's
 start is measured alone. With a kernel, kill-all is tried with guests too, beside `xl destroy` of as
-many, and the helper's start once more beside them. Nothing else may have memory of domain 0 meanwhile.
+many, and the helper's start once more beside them. Nothing else may have memory of domain 0
+meanwhile.
 """
 
 from __future__ import annotations

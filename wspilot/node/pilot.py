@@ -306,7 +306,7 @@ class Pilot:
         self._end_guardian(guardian.FAREWELL)
         self._work.cancel()
         await closing
-        await self._post.close(min(CLOSE_S, finish.flush_s))
+        await self._post.close(min(CLOSE_S, max(0.1, end - proc.now())))
         self._rest()
         self._site.places.tidy()
         return finish.code

@@ -221,7 +221,8 @@ def test_what_left_the_jobs_session_survives_as_on_the_real_ones(cluster: Cluste
 
 
 def test_a_killed_server_finds_its_jobs_again_and_starts_none_twice(cluster: Cluster) -> None:
-    running = cluster.submit("echo up; sleep 2; echo done", nodes=2)
+    go = cluster.home / "go"
+    running = cluster.submit(f"echo up; until [ -e {go} ]; do sleep 0.05; done; echo done", nodes=2)
     queued = cluster.submit("echo second")
     until(lambda: "up" in _said(cluster, 0))
     server = cluster.server()
@@ -229,6 +230,7 @@ def test_a_killed_server_finds_its_jobs_again_and_starts_none_twice(cluster: Clu
     assert wait_until_gone([server], 5) == []
     assert cluster.job(running).state is JobState.RUNNING
     assert cluster.job(queued).state is JobState.QUEUED
+    go.touch()
     cluster.until(queued, JobState.DONE)
     assert cluster.output(0) == "up\ndone\n" and cluster.output(1) == "second\n"
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,12 @@ class Desk:
                 self.born.append(self.post._pid)
             await asyncio.sleep(0.05)
 
+    async def until(self, so: Callable[[], bool]) -> None:
+        end = time.monotonic() + 20
+        while not so():
+            assert time.monotonic() < end, (self.born, self.errors)
+            await self.ticks(0.05)
+
     async def close(self) -> None:
         self.born += [self.post._pid] if self.post._pid else []
         self.kill(set(self.born))
@@ -125,12 +131,12 @@ async def test_three_stuck_couriers_and_then_none_until_one_is_gone(
     desk.post.start()
     desk.post.put(NEW, "n", b"raw")
     desk.post.put(HB, "h", b"raw")
-    await desk.ticks(1.5)
+    await desk.until(lambda: len(desk.errors) == 3)
+    await desk.ticks(0.3)
     assert len(desk.born) == 3 and len(desk.errors) == 3
     assert desk.post.unstored() == {"n": b"raw"}, "kept for whoever comes"
     desk.kill({desk.born[0]})
-    await desk.ticks(0.3)
-    assert len(desk.born) == 4
+    await desk.until(lambda: len(desk.born) == 4)
     await desk.close()
 
 

@@ -168,7 +168,10 @@ def test_a_suspended_pilot_is_shown_and_waited_for(bench: Bench) -> None:
     assert note.of == PILOT and note.data == {"last_seq": 1, "state": "suspended"}
     assert [one.kind for one in bench.told()] == [Kind.LOG] and bench.file.exists()
     bench.pilot.send_signal(signal.SIGCONT)
-    bench.beat(0.3)
+    end = time.monotonic() + HANG_S
+    while len(bench.told()) < 2:
+        assert time.monotonic() < end
+        bench.beat(0.05)
     assert bench.last(Kind.LOG).data["suspended"] is False
     assert bench.pipe is not None
     bench.pipe.send(guardian.FAREWELL)

@@ -193,7 +193,7 @@ def test_a_guardian_at_work_is_waited_for(roots: Roots) -> None:
     guardian(journal, main)
     report = run(Scope(uid=ME), roots)
     assert report["journals"][0]["by"] == "its guardian" and report["left"] == []
-    assert 0.25 < report["seconds"] < 2
+    assert report["seconds"] < 4
     # The end of that guardian: killed with the rest, by whoever waits no longer.
     journal2, _ = left_by(roots, slot="b" * 8)
     journal2.close()

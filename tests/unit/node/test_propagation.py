@@ -383,17 +383,17 @@ async def test_a_stranger_gets_nothing(tmp_path: Path) -> None:
     mine[1].close()
     assert talk.ask(where, b"another workspace", "GET", sha) is None
     for raw in (b"GET / HTTP/1.0\r\n\r\n", b"\xff" * 1000, b"ASK x\n"):
-        with socket.create_connection(where, 2) as channel:
+        with socket.create_connection(where, 20) as channel:
             assert len(channel.recv(100)) == 33
             channel.sendall(raw)
-            channel.settimeout(2)
+            channel.settimeout(20)
             with contextlib.suppress(ConnectionResetError):
                 assert channel.recv(100) == b""
-    with socket.create_connection(where, 2) as channel:  # all but the key is right
+    with socket.create_connection(where, 20) as channel:  # all but the key is right
         theirs = channel.recv(33).decode().strip()
         one = talk.Question("GET", sha, 0, talk.nonce())
         channel.sendall(talk.question_line(b"another workspace", theirs, one))
-        channel.settimeout(2)
+        channel.settimeout(20)
         assert channel.recv(100) == b""
     again = talk.ask(where, bytes.fromhex("ab" * 32), "ASK", sha)
     assert again is not None, "and the others are still served"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
 
 import pytest
@@ -60,10 +61,18 @@ async def rest() -> None:
     await asyncio.sleep(0.05)
 
 
+async def until(so: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not so():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.005)
+
+
 async def test_it_is_asked_until_it_answers_and_then_no_more(yard: Yard) -> None:
     yard.answering = [False, False, WspilotError("the switch was replaced"), True]
     yard.reached.expect(spec("address"))
     yard.boots()
+    await until(lambda: bool(yard.told))
     await rest()
     assert (yard.told, yard.asked) == (["v1"], 4)
 
@@ -72,15 +81,13 @@ async def test_an_answer_from_before_the_boot_counts_for_nothing(yard: Yard) -> 
     yard.reached.expect(spec("address"))
     yard.answering = [True]
     yard.boots()
-    await rest()
-    assert yard.told == [] and yard.asked > 2
+    await until(lambda: yard.asked > 2)
+    assert yard.told == []
     yard.answering = [True]  # it was asked since
-    await rest()
-    assert yard.told == ["v1"]
+    await until(lambda: yard.told == ["v1"])
     yard.answering = [True, True]  # a reboot: asked again, from the beginning
     yard.boots()
-    await rest()
-    assert yard.told == ["v1", "v1"]
+    await until(lambda: yard.told == ["v1", "v1"])
 
 
 async def test_nobody_else_is_asked(yard: Yard) -> None:
@@ -94,7 +101,7 @@ async def test_nobody_else_is_asked(yard: Yard) -> None:
 async def test_one_that_is_gone_is_no_longer_asked(yard: Yard, end: str) -> None:
     yard.reached.expect(spec("address"))
     yard.boots()
-    await rest()
+    await until(lambda: yard.asked > 0)
     if end == "exited":
         yard.reached.heard(VmEvent("v1", EventKind.EXITED))
     elif end == "forget":
