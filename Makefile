@@ -12,8 +12,9 @@ VMM ?=
 DEMO_ARGS ?=
 # Where `make install-node` puts the node code, for an epilogue: root's, and nobody else's to change.
 LIBEXEC ?= /usr/local/libexec
-# `make test ARGS="-k spool"` hands arguments on to pytest.
+# `make test ARGS="-k spool"` hands arguments on to pytest; WITHOUT=xen leaves a stage out.
 ARGS ?=
+WITHOUT ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo install-node test test-fast test-unit test-sim test-slurm test-leases test-qemu test-tui test-looks test-debian test-xen lint format screens bench clean
@@ -34,7 +35,7 @@ install-node:    ## as root, on each node: root's copy of the node code (for an 
 
 test:            ## set up, then every test this machine can run, real parts included
 	@sh .ci/venv.sh test
-	@exec $(PY) -m tests.run $(if $(ARGS),-- $(ARGS))
+	@exec $(PY) -m tests.run $(addprefix --without=,$(WITHOUT)) $(if $(ARGS),-- $(ARGS))
 
 test-fast:       ## unit and simulation without the slow ones, under a minute
 	@sh .ci/venv.sh test

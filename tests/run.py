@@ -1,6 +1,6 @@
 """Run the test stages, each within its time, and print one closing line with all counts.
 
-usage: python -m tests.run [--fast] [STAGE...] [-- pytest arguments]
+usage: python -m tests.run [--fast] [--without=STAGE...] [STAGE...] [-- pytest arguments]
 
 Invariant: when this ends, by itself, by Ctrl-C or by SIGTERM, nothing that it started is running,
 and its temporary directory is gone. What a stage left running is a failure of that stage.
@@ -303,13 +303,21 @@ def main(arguments: Sequence[str]) -> int:
     if "--fast" in args:
         args.remove("--fast")
         extra = ["-m", "not slow", *extra]
-    known = {stage.name: stage for stage in stages.STAGES}
-    if wrong := [name for name in args if name not in known]:
+    without = [arg.partition("=")[2] for arg in args if arg.startswith("--without=")]
+    args = [arg for arg in args if not arg.startswith("--without=")]
+    known = [stage.name for stage in stages.STAGES]
+    if wrong := [name for name in (*args, *without) if name not in known]:
         print(f"no such stage: {', '.join(wrong)}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     ci = os.environ.get("CI", "").lower() in ("true", "1", "yes")
     root = Path(__file__).resolve().parent.parent
+    if without:
+        args = [name for name in args or _default(ci) if name not in without]
     return Runner(root, stages.STAGES, names=args, ci=ci, extra=extra).run()
+
+
+def _default(ci: bool) -> list[str]:
+    return [stage.name for stage in stages.STAGES if ci or not stage.only_in_ci]
 
 
 if __name__ == "__main__":
