@@ -43,6 +43,7 @@ def serve(bridge: str, taps: Records) -> None:
     pid = _dnsmasq_pid(home)
     if pid and _command_line(pid)[1:] == argv[1:]:
         os.kill(pid, signal.SIGHUP)  # what has gone is noticed by this alone
+        os.kill(pid, signal.SIGCONT)  # it is the node's, also when its first job is suspended
         return
     _end_dnsmasq(home)
     if not program("dnsmasq"):

@@ -62,6 +62,40 @@ def test_a_node_without_xl_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert "Xen node" in refused.value.hint
 
 
+STOPPED = """
+import os, signal, subprocess, sys
+from pathlib import Path
+from wspilot.node import root_helper as base
+base.RECORDS = Path(sys.argv[1])
+base.Path.lstat = lambda self: os.stat_result((0o040700, *[0] * 9))
+with base.locked("xen.lock", 1.0):
+    step = subprocess.Popen(["sh", "-c", "kill -STOP $$"])
+    os.waitid(os.P_PID, step.pid, os.WSTOPPED | os.WNOWAIT)
+    print("in", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    sys.exit(step.wait(20))
+"""
+
+
+def test_a_call_that_a_batch_system_has_stopped_with_its_job_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "RECORDS", tmp_path)
+    root_s = os.stat_result((0o040700, *[0] * 9))
+    argv = [sys.executable, "-c", STOPPED, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as stopped:
+        try:
+            assert stopped.stdout is not None and stopped.stdout.readline() == "in\n"
+            os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+            with monkeypatch.context() as patch:
+                patch.setattr(base.Path, "lstat", lambda self: root_s)
+                with base.locked("xen.lock", 20.0):
+                    pass
+            assert stopped.wait(20) == 0, "it went on, and what it ran"
+        finally:
+            stopped.kill()
+
+
 def test_one_call_at_a_time_and_the_second_says_why_it_gave_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
