@@ -148,6 +148,12 @@ def test_a_guest_is_answered_by_its_own_node_alone_and_nobody_else_is(guest: Gue
     guest.outside.send(wire.dhcp(GUEST, wire.DISCOVER, mark))
     answers = (wire.offered(frame, mark) for frame in wire.frames(guest.outside, SOON_S))
     assert next(one for one in answers if one) == IP, "control: without rules the wire is answered"
+    mark = secrets.token_bytes(12)  # dnsmasq itself knows whom it serves
+    guest.outside.send(wire.dhcp(OTHER, wire.DISCOVER, mark))
+    os.write(guest.tap, wire.dhcp(OTHER, wire.DISCOVER, mark))
+    for side in (guest.outside, guest.tap):
+        found = [wire.offered(frame, mark) for frame in wire.frames(side, QUIET_S * 4)]
+        assert not any(found), "who has no entry gets no address"
 
 
 def test_a_dhcp_server_on_the_wire_does_not_reach_the_guest(guest: Guest) -> None:

@@ -73,6 +73,17 @@ def test_what_is_refused_leaves_the_node_as_it_was(host: XenHost, journal: None)
     assert memory(host) == DOM0_MIB * 1024
 
 
+def test_a_xenstored_that_hangs_costs_time_and_no_memory(host: XenHost, journal: None) -> None:
+    stopped = host.run("pid=$(pgrep -f '[x]enstored' | head -1); kill -STOP $pid && echo $pid").ok()
+    try:
+        assert "xl mem-set took longer than" in asked(host, "balloon-take", TAKE)["error"]
+    finally:
+        host.run(f"kill -CONT {stopped}").ok()
+    assert memory(host) in ((DOM0_MIB - 64) * 1024, DOM0_MIB * 1024)
+    assert "error" not in asked(host, "balloon-give", {"journal": JOURNAL})
+    assert memory(host) == DOM0_MIB * 1024
+
+
 def test_another_users_memory_and_guests_cannot_be_touched(host: XenHost, journal: None) -> None:
     one = str(uuid.uuid4())
     assert asked(host, "balloon-take", {**TAKE, "mib": 128})["mib"] == 128

@@ -91,7 +91,7 @@ class XenSlot(Slot):
 
     def named(self, *who: str) -> str:
         """Words of the shell in domain 0: the pids of these processes."""
-        known = {one: f"{one} --spool {self.inside}" for one in ("pilot", "measure")}
+        known = {one: f"{one} --spool {self.inside}" for one in ("launch", "pilot", "measure")}
         patterns = (known.get(one, f"wspilot-{one} slot={self.id}") for one in who)
         return " ".join(f"$(pgrep -u {self.user} -o -f '{one}')" for one in patterns)
 
