@@ -135,7 +135,8 @@ def show(caller: Caller, limits: Limits, words: Words) -> Record:
     for one in there:
         record = known.get(one.uuid)
         row = {"name": one_line(one.name, 120), "uuid": one.uuid, "mib": one.mib}
-        row.update(state=one.state, over=one.over, uid=record["uid"] if record else None)
+        row.update(state=one.state, over=one.over)
+        row["uid"] = record["uid"] if record else _named(one)
         row["slot"] = record["slot"] if record else None
         rows.append(row)
     gone = [one for uuid, one in known.items() if uuid not in {row["uuid"] for row in rows}]
@@ -231,6 +232,12 @@ def _uuids(words: Words) -> list[str]:
     if not isinstance(found, list) or len(found) > 1024:
         raise Refused("`uuids` is no list")
     return [word({"uuid": one}, "uuid", UUID) for one in found]
+
+
+def _named(one: Domain) -> int | None:
+    """Whose guest it is, where its record was lost: see `_is_lost`. None: a stranger's."""
+    found = re.fullmatch(r"ws-(\d{1,10})-[A-Za-z0-9_.-]+", one.name)
+    return int(found[1]) if found else None
 
 
 def _is_lost(caller: Caller, uuid: str) -> bool:

@@ -59,11 +59,26 @@ def look(
     if called is None and not _has_xen():
         return Look()
     try:
-        return judge(_listed(called), whose, covers)
+        found = _listed(called)
+        if lost := _lost(found, whose, covers):
+            root.ask("xen-end", {"uuids": lost}, root.XEN_S)
+            found = root.ask("xen-list", {}, root.XEN_S)
+        return judge(found, whose, covers)
     except WspilotError as error:
         return Look(left=(f"Xen: {error}",))
     except (KeyError, TypeError):
         return Look(left=(f"Xen: {root.HELPER} is of another release: make install-node",))
+
+
+def _lost(
+    found: Mapping[str, Any], whose: Callable[[int], bool], covers: Callable[[str], bool]
+) -> list[str]:
+    """Guests of ours that neither a journal nor a record of root's knows any more: their uuids."""
+    return [
+        str(one["uuid"])
+        for one in found["domains"]
+        if one["uid"] is not None and one["slot"] is None and whose(one["uid"]) and covers("")
+    ]
 
 
 def _listed(called: Optional[root.Call]) -> Mapping[str, Any]:

@@ -151,6 +151,17 @@ def test_memory_of_a_user_who_has_no_directory_any_more_comes_back(host: XenHost
     assert found["clean"] and "64 MiB given back" in str(found["notes"])
 
 
+def test_a_guest_that_no_journal_and_no_record_knows_is_ended_by_its_name(
+    host: XenHost, journal: None
+) -> None:
+    asked(host, "balloon-take", {**TAKE, "mib": 128})
+    asked(host, "xen-create", {**GUEST, "uuid": str(uuid.uuid4())})
+    host.run(f"rm -rf {KEEP} /var/lib/wspilot/*.guest").ok()
+    assert report(host, "--slot another", "root")["clean"] and "ws-1500" in host.run("xl list").out
+    assert report(host, "--everyone", "root")["clean"]
+    assert "ws-1500" not in host.run("xl list").ok() and memory(host) == DOM0_MIB * 1024
+
+
 def test_a_create_that_was_killed_half_way_is_found_by_its_uuid(
     host: XenHost, journal: None
 ) -> None:

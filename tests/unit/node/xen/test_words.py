@@ -138,6 +138,29 @@ def test_kill_all_says_what_the_hypervisor_still_has_of_this_user() -> None:
     assert len(everyone.left) == 4 and not any("other" in text for text in everyone.left)
 
 
+def test_a_guest_that_only_its_name_still_knows_is_ended_where_no_slot_is_meant(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    domains = [{"name": "ws-7-a", "uuid": "u1", "mib": 96, "uid": 7, "slot": None},
+               {"name": "ws-8-a", "uuid": "u2", "mib": 96, "uid": 8, "slot": None},
+               {"name": "other", "uuid": "u3", "mib": 96, "uid": None, "slot": None}]  # fmt: skip
+    empty = {"strays": [], "dom0_mib": 1, "full_mib": 1, "taken_mib": 0, "takes": [],
+             "missing_mib": 0}  # fmt: skip
+    asked: list[Any] = []
+
+    def ask(verb: str, words: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        asked.append((verb, words))
+        ended = ("xen-end", {"uuids": ["u1"]}) in asked
+        return {**empty, "domains": domains[1:] if ended else domains}
+
+    monkeypatch.setattr(root, "ask", ask)
+    monkeypatch.setattr(xennode, "_has_xen", lambda: True)
+    look = xennode.look(lambda uid: uid == 7, lambda slot: slot == "s1", None)
+    assert look.left == () and asked == [("xen-list", {})], "a slot's kill-all ends its own alone"
+    look = xennode.look(lambda uid: uid == 7, lambda slot: True, None)
+    assert look.left == () and ("xen-end", {"uuids": ["u1"]}) in asked
+
+
 def test_memory_that_domain_0_lacks_is_left_over_whoever_asks() -> None:
     found = {"strays": [], "dom0_mib": 824, "full_mib": 1024, "taken_mib": 0, "missing_mib": 200,
              "domains": [], "takes": []}  # fmt: skip
