@@ -173,7 +173,7 @@ def test_a_console_is_typed_at_left_and_the_window_is_as_it_was(lab: Reached) ->
         window.close()
         other.close()
     logs = lab.cli("logs", "w/n/1")["logs"]
-    assert logs[0]["name"] == "job.sh" and "wspilot-node" in logs[0]["text"], "as it was submitted"
+    assert logs[0]["name"] == "job.sh" and "launch --spool" in logs[0]["text"], "as submitted"
     logged = next(one for one in logs if one["name"].startswith("console-"))
     end = time.monotonic() + 15  # the courier copies logs every 5 s
     while "42-here" not in logged["text"] and time.monotonic() < end:
