@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from wspilot.text import format_duration
 from wspilot.tui import look
@@ -143,7 +144,18 @@ def _slot(page: Page, model: LiveModel, slot: Doc) -> None:
         said = f": {slot['cancel_said']}" if slot["cancel_said"] else ""
         page.field("qdel", f"{plural(slot['cancel_tries'], 'time')}{said}")
     _proof(page, slot)
-    page.phases("Phases", [("", slot["spans"])])
+    nodes = _by_node(slot["spans"])
+    page.phases(f"Phases{_more(nodes, 'nodes')}", nodes[:MOST_BARS])
+
+
+def _by_node(spans: Sequence[Doc]) -> list[tuple[str, list[Doc]]]:
+    """A bar for each node of a slot: what all of them share, then its own."""
+    shared = [one for one in spans if not one.get("node")]
+    own: dict[str, list[Doc]] = {}
+    for one in spans:
+        if one.get("node"):
+            own.setdefault(str(one["node"]), []).append(one)
+    return [(node, [*shared, *its]) for node, its in own.items()] or [("", shared)]
 
 
 def _node(page: Page, model: LiveModel, node: Doc) -> None:
@@ -207,6 +219,11 @@ def _proof(page: Page, doc: Doc) -> None:
 
 
 def _vm_phases(page: Page, vms: list[Doc]) -> None:
-    shown = vms[:MOST_BARS]
-    more = f", the first {MOST_BARS} of {len(vms)}" if len(vms) > len(shown) else ""
-    page.phases(f"VMs{more}", [(f"{vm['group']}/{vm['index']}", vm["spans"]) for vm in shown])
+    bars = [(f"{vm['group']}/{vm['index']}", vm["spans"]) for vm in vms[:MOST_BARS]]
+    page.phases(f"VMs{_more(vms)}", bars)
+
+
+def _more(every: Sequence[object], what: str = "") -> str:
+    """Where not all are drawn."""
+    of = f"{len(every)} {what}".strip()
+    return f", the first {MOST_BARS} of {of}" if len(every) > MOST_BARS else ""
