@@ -19,8 +19,17 @@ SPANS_S = (120, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800,
 PHASE_COLOURS = {"lrm": "secondary", "pilot": "accent", "reserve": "accent", "invoke": "secondary",
                  "propagate": "primary", "create": "accent", "boot": "warning", "destroy": "error",
                  "stop": "warning", "restore": "warning"}  # fmt: skip
-_RUNS = {"running": "success", "active": "success", "ready": "success"}
 _OVER = ("ended", "terminated", "released")
+_UP, _COMING, _ODD = ("success", "up"), ("primary", "phase"), ("warning", "odd")
+# What a state is drawn as from its beginning on; those that are not here are odd.
+_STATES = dict.fromkeys(("running", "active", "ready"), _UP) | dict.fromkeys(
+    ("pending", "propagating", "starting", "booting", "rebooting", "resuming", "reserving"),
+    _COMING,
+)
+# What it was between a phase and the next (a node tells of phases when they are over); else up.
+_AFTER = dict.fromkeys(("lrm", "pilot", "invoke", "propagate", "create", "start", "reboot"),
+                       _COMING) | dict.fromkeys(("pause", "suspend", "stop", "restore"),
+                                                _ODD)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,27 +103,37 @@ def _workspace(ws: Doc, now: float) -> Iterator[Bar]:
 
 
 def _phases(doc: Doc, now: float, ahead: float) -> Iterator[Bar]:
-    since = seconds_of(doc["since"])
+    since = exact_seconds(doc["since"])
     state, over = doc["state"], doc["state"] in _OVER
-    at = 0.0
-    for span in doc["spans"]:
-        start = exact_seconds(span.get("start"))
-        end = start + (span["seconds"] if span.get("seconds") is not None else now - start)
-        colour = PHASE_COLOURS.get(str(span.get("name")), "primary")
-        yield Bar(start, end, colour, "wait" if span.get("name") == "lrm" else "phase")
-        at = max(at, end)
     lost = state in ("failed", "preempted")
     last = since if over or lost else now
-    if at and last > at:
-        kind = "up" if state in _RUNS or over or lost else "odd"
-        yield Bar(at, last, _RUNS.get(state, "success" if kind == "up" else "warning"), kind)
-    elif not at:
-        yield Bar(since, now if not over else since, "secondary", "wait")
+    at, then = 0.0, _UP
+    for span in sorted(doc["spans"], key=_start):  # of a slot: those of several nodes
+        name, start = str(span.get("name")), _start(span)
+        end = start + span["seconds"] if span.get("seconds") is not None else last
+        if at and start > at:
+            yield Bar(at, start, *then)
+        colour = PHASE_COLOURS.get(name, "primary")
+        yield Bar(start, end, colour, "wait" if name == "lrm" else "phase")
+        if end >= at:
+            at, then = end, _AFTER.get(name, _UP)
+    if at:
+        turned = min(last, max(at, since))
+        if turned > at:
+            yield Bar(at, turned, *then)
+        if last > turned:
+            yield Bar(turned, last, *_STATES.get(state, _ODD))
+    else:
+        yield Bar(since, last, "secondary", "wait")
     if lost or over:
         yield Bar(last, last, "error" if lost else "secondary", "lost" if lost else "over")
     elif ahead > now and at:
         yield Bar(now, ahead, "secondary", "ahead")
         yield Bar(ahead, ahead, "warning", "end")
+
+
+def _start(span: Doc) -> float:
+    return exact_seconds(span.get("start"))
 
 
 def _ends(model: LiveModel, vm: Doc) -> float:
