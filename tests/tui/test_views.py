@@ -299,6 +299,25 @@ async def test_pause_holds_the_screen_and_says_so() -> None:
         await until_seen(pilot, "news")
 
 
+async def test_what_is_asked_for_is_shown_though_the_screen_is_paused() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await pilot.press("p")
+        await until_seen(pilot, "PAUSED")
+        source.inbox.put_nowait(Update(2, False, (source._event("you", "news", {}),)))
+        await until(pilot, lambda: any(one["text"] == "news" for one in
+                                       shown.model.items["events"].values()))  # fmt: skip
+        for press, kind in (("3", "nodes/"), ("2", "slots/"), ("1", "workspaces/")):
+            await pilot.press(press)
+            await until(pilot, lambda kind=kind: shown.table.keys[0].startswith(kind), kind)
+        count = len(shown.table.keys)
+        await pilot.press("z")
+        await until(pilot, lambda: len(shown.table.keys) < count, "all folded")
+        await pilot.press("slash", *"osg", "enter")
+        await until(pilot, lambda: shown.table.keys == [key_of(source, "osg")], "the filter's")
+
+
 # -- what is not drawn
 
 

@@ -196,10 +196,12 @@ class Base(Screen[None]):
         self.dirty, self._detailed = True, None
 
     def _repaint_changed(self) -> None:
-        if not self.dirty or self.paused or not self.is_current:
+        wanted = (self.how, self.outline.folds)
+        held = self.paused and wanted == self._shown_as  # only news is held back
+        if not self.dirty or held or not self.is_current:
             return
         self.dirty = False
-        before, self._shown_as = self._shown_as, (self.how, self.outline.folds)
+        before, self._shown_as = self._shown_as, wanted
         keys = self.outline.order(self.how, self._clock())
         self.table.show(keys, news=before == self._shown_as)
         self._say_empty()
