@@ -16,6 +16,7 @@ from tests.tui.test_hostile import WIDE, poison
 from wspilot.client import Update
 from wspilot.messages import rfc3339
 from wspilot.tui import lines as says
+from wspilot.tui import look
 from wspilot.tui.app import WspilotApp
 from wspilot.tui.habits import Memory
 from wspilot.tui.live import LiveModel
@@ -235,6 +236,89 @@ async def test_the_events_of_the_selection_alone() -> None:
         await until_gone(pilot, "teaching active")
         await pilot.press("f")
         await until_seen(pilot, "teaching active")
+
+
+async def test_the_events_of_the_selection_are_what_the_view_of_events_shows() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "genomes")
+        await pilot.press("f", "4")
+        await until(pilot, lambda: shown.main.how.view == "events")
+        about = shown.model.about(key_of(source, "genomes"))
+        meant = [f"events/{id}" for id, one in shown.model.items["events"].items() if about(one)]
+        await until(pilot, lambda: shown.table.keys == meant, "its events alone")
+        await pilot.press("1")
+        await until_seen(pilot, "Events of genomes")
+        await pilot.press("4", "f")
+        await until(pilot, lambda: len(shown.table.keys) > len(meant), "all events")
+        await pilot.press("1")
+        await until_gone(pilot, "Events of genomes")
+
+
+async def test_on_an_event_what_it_is_about_is_followed() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40), notifications=True) as pilot:
+        await ready(pilot)
+        await pilot.press("4")
+        key = next(f"events/{one['id']}" for one in source._items.values()
+                   if one["table"] == "events" and one["vm"])  # fmt: skip
+        shown.table.select(key)
+        await until(pilot, lambda: shown.table.cursor_key == key)
+        await pilot.press("f")
+        vm = source._items[key]["vm"]
+        await until(pilot, lambda: shown.main.how.about == f"vms/{vm}")
+        await until(pilot, lambda: key in shown.table.keys and len(shown.table.keys) < 4)
+        await pilot.press("f")
+        none = next(
+            f"events/{one['id']}"
+            for one in source._items.values()
+            if one["table"] == "events" and not shown.model.subject(f"events/{one['id']}")
+        )
+        shown.table.select(none)
+        await until(pilot, lambda: shown.table.cursor_key == none)
+        await pilot.press("f")
+        await until_told(pilot, "Nothing here has events of its own")
+        assert not shown.main.how.about
+
+
+async def test_nothing_that_happened_to_the_selection_is_not_nothing_at_all() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "teaching/student/3")
+        for key, item in list(shown.model.items["events"].items()):
+            if item["slot"] or item["vm"]:
+                del shown.model.items["events"][key]
+        await pilot.press("f")
+        await until_seen(pilot, "No events of")
+        await pilot.press("4")
+        await until(pilot, lambda: not shown.table.keys)
+        await until_seen(pilot, "f shows all events")
+        assert "No events yet" not in "\n".join(painted(shown))
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["utf8", "ascii"])
+async def test_the_signs_of_the_timeline_are_told_in_80_columns(
+    plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if plain:
+        monkeypatch.setenv("TERM", "linux")
+        look.ascii_only.cache_clear()
+    shown, source = app()
+    legend = [f"{look.chart(kind)} {word}" for kind, word, _ in look.LEGEND]
+    assert legend[-1] == ("X lost" if plain else "✖ lost")
+    async with shown.run_test(size=(80, 24)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "mpi-2026/rank/1")
+        assert legend[-1] not in "\n".join(painted(shown))
+        await pilot.press("5")
+        await until_seen(pilot, " ".join(legend))
+        shown.table.select(key_of(source, "mpi-2026"))
+        await pilot.press("f")
+        await until_seen(pilot, f" Of mpi-2026  {' '.join(legend)}")
+        await pilot.press("1")
+        await until_gone(pilot, legend[-1])
 
 
 async def test_the_timeline_zooms_pans_and_comes_back() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from rich.text import Text
 
+from wspilot.text import clean
 from wspilot.tui import look
 from wspilot.tui.live import LiveModel
 from wspilot.tui.tree import Arrangement
@@ -88,6 +89,19 @@ def views(
     if how.about:
         text.append("   only the selection's events", style=colour("warning"))
     return text, edges
+
+
+def strip(how: Arrangement, about: str, colour: Colour) -> Text:
+    """The title of the events below: whose they are; beside the timeline also what its signs say.
+
+    All of it has its place in 80 columns."""
+    chart = how.view == "timeline"
+    name = clean(about, 8 if chart else 40)
+    whose = f"Of {name}" if name and chart else f"Events of {name}" if name else "Events"
+    text = Text(f" {whose} ")
+    for kind, word, shade in look.LEGEND if chart else ():
+        text.append(f" {look.chart(kind)}", colour(shade)).append(f" {word}")
+    return text.append(" ") if chart else text
 
 
 def keys(

@@ -195,6 +195,16 @@ class LiveModel:
             or (slot and event["slot"] == slot and event["kind"] in ("lrm", "slot"))
         )
 
+    def subject(self, key: str) -> str:
+        """The line that a line's events are about: itself; of an event the nearest that it names.
+
+        Empty where there is none."""
+        if not key.startswith(("events/", "sick/")):
+            return key
+        event = self.doc(key) or {}
+        fields = ("vm", "slot", "node", "workspace")
+        return next((f"{one}s/{event[one]}" for one in fields if event.get(one)), "")
+
     # -- the summary
 
     def counts(self) -> list[tuple[str, int]]:

@@ -127,6 +127,12 @@ _CHART = {"wait": ("░", "."), "phase": ("▓", "+"), "up": ("█", "="), "odd"
           "now": ("│", ":")}  # fmt: skip
 
 
+# What is to be known of them: (kind, what it says, theme colour).
+LEGEND = (("wait", "waits", "secondary"), ("phase", "phase", "primary"), ("up", "up", "success"),
+          ("odd", "paused/unknown", "warning"), ("ahead", "ahead", "secondary"),
+          ("end", "end", "warning"), ("lost", "lost", "error"))  # fmt: skip
+
+
 def chart(kind: str) -> str:
     """What a kind of bar is drawn with: told apart without colours, too."""
     return _CHART[kind][1 if ascii_only() else 0]

@@ -17,7 +17,7 @@ from textual.events import Click
 from textual.screen import Screen
 from textual.widgets import Static
 
-from wspilot.text import format_duration
+from wspilot.text import clean, format_duration
 from wspilot.tui import lines, look
 from wspilot.tui.rows import Row
 from wspilot.tui.tree import Arrangement
@@ -91,7 +91,6 @@ class Base(Screen[None]):
         self.table = TreeTable(self._row, "connecting ...", id="tree")
         self._timeline: Timeline | None = None
         self.detail, self.strip = Detail(), Events(id="events")
-        self.strip.border_title = " Events "
         self._summary, self._site = Static(id="summary"), Static(id="site")
         self._views = Static(id="views")
         self._banner, self._status = Static(id="banner"), Static(id="status")
@@ -163,8 +162,10 @@ class Base(Screen[None]):
             view = VIEWS[self.how.view]
             empty = view.empty.partition(".")[0] + "." if self._wspilot.read_only else view.empty
             self.table.empty = empty
-            if self.how.filter:
-                hidden = self.outline.all - self.outline.found
+            hidden = self.outline.all - self.outline.found
+            if self.how.view == "events" and self.how.about:
+                self.table.empty = self._no_events()
+            if self.how.filter and hidden:
                 self.table.empty = f"The filter hides {hidden} lines. esc shows them again."
         else:
             said = self._wspilot.error
@@ -206,7 +207,8 @@ class Base(Screen[None]):
         self.table.show(keys, news=before == self._shown_as)
         self._say_empty()
         if self.strip.display:
-            self.strip.show(self._strip_events())
+            self.strip.entitle(lines.strip(self.how, self._about(), self._colour))
+            self.strip.show(self._strip_events(), self._no_events())
         self.draw_top()
         item = self.model.doc(self.table.cursor_key or "")
         if item is None or item is not self._detailed:
@@ -218,6 +220,15 @@ class Base(Screen[None]):
             return tuple(events)
         about = self.model.about(self.how.about)
         return tuple(event for event in events if about(event))
+
+    def _about(self) -> str:
+        """The name of what the events are limited to."""
+        return self.rows.row(self.how.about, self._clock()).name if self.how.about else ""
+
+    def _no_events(self) -> str:
+        if not self.how.about:
+            return VIEWS["events"].empty
+        return f"No events of {clean(self._about(), 40)} are known. f shows all events."
 
     def _each_second(self) -> None:
         """Times pass even when nothing happens."""
@@ -349,7 +360,7 @@ class Base(Screen[None]):
         self._places[self.how.view] = self.table.cursor_key
         memory = self._wspilot.memory
         kept = memory.get(f"sort.{name}", "")
-        self.how = Arrangement(name, kept[1:], kept[:1] == "-", self.how.filter)
+        self.how = Arrangement(name, kept[1:], kept[:1] == "-", self.how.filter, self.how.about)
         self.table.marks.clear()
         if name == "timeline":
             self.timeline.home()

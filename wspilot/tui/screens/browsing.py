@@ -38,13 +38,11 @@ class Browsing(Arranging):
 
     def action_follow(self) -> None:
         """Only the events of the selection, or all of them."""
-        key = self.table.cursor_key
-        if self.how.about or key is None or key.startswith("events/"):
-            self.how = replace(self.how, about="")
-        else:
-            self.how = replace(self.how, about=key)
-        name = self.rows.row(self.how.about, self._clock()).name if self.how.about else ""
-        self.strip.border_title = f" Events of {clean(name, 40)} " if name else " Events "
+        about = "" if self.how.about else self.model.subject(self.table.cursor_key or "")
+        if not about and not self.how.about:
+            self._wspilot.tell("Nothing here has events of its own.", "info")
+            return
+        self.how = replace(self.how, about=about)
         self.dirty = True
         self._repaint_changed()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.segment import Segment
 from rich.style import Style
+from rich.text import Text
 from textual.geometry import Size
 from textual.strip import Strip
 
@@ -34,14 +35,23 @@ class Events(Scrolled):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._events: Sequence[Doc] = ()
+        self._title, self._empty = Text(), ""
         self._paints = Paints(self)
 
-    def show(self, events: Sequence[Doc]) -> None:
-        """The stream, oldest first. Costs nothing when its last event is already there."""
-        if len(events) == len(self._events) and (not events or events[-1] is self._events[-1]):
+    def entitle(self, title: Text) -> None:
+        """Whose they are."""
+        if title != self._title:
+            self._title = title
+            self.border_title = title
+
+    def show(self, events: Sequence[Doc], empty: str) -> None:
+        """The stream, oldest first; or why there is none. Costs nothing when its last event is
+        already there."""
+        same = len(events) == len(self._events) and empty == self._empty
+        if same and (not events or events[-1] is self._events[-1]):
             return
-        follow = self.is_vertical_scroll_end or not self._events
-        self._events = events
+        follow = self.is_vertical_scroll_end or not self._events or empty != self._empty
+        self._events, self._empty = events, empty
         self.virtual_size = Size(self.size.width, len(events))
         self.refresh()
         if follow:
@@ -50,7 +60,7 @@ class Events(Scrolled):
     def render_line(self, y: int) -> Strip:
         width, index = self.size.width, y + self.scroll_offset.y
         if index >= len(self._events):
-            text = "  No events yet." if index == 0 else ""
+            text = f"  {self._empty}" if index == 0 and not self._events else ""
             return self._strip([(fit(text, width), self._style("dim"))], width)
         event = self._events[index]
         level = event["level"] if event["level"] in ("warning", "error") else ""
