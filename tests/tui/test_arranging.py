@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tui.eyes import at, ready, until, until_gone, until_seen, until_told
-from tests.tui.stage import app
+from tests.tui.stage import app, painted
 from wspilot.errors import Refused
 from wspilot.tui.habits import Memory
 from wspilot.tui.screens.paper import Paper
@@ -100,6 +100,9 @@ async def test_the_job_script_is_the_one_that_was_submitted_where_there_is_one()
         await until(pilot, lambda: isinstance(shown.screen, Paper))
         await until_seen(pilot, "mpi-2026: the job script, as submitted")
         await until_seen(pilot, "#PBS -l nodes=99")
+        await until(pilot, lambda: "Wrap" in painted(shown)[-1] and "Copy" in painted(shown)[-1])
+        for dead in ("Older", "Newer", "Only these", "Follow", "Save"):
+            assert dead not in painted(shown)[-1], "it stands still: there is no such thing"
         assert source.calls[-1][0] == "logs", "nothing was asked of the batch system"
 
 

@@ -34,7 +34,7 @@ class Paper(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(self._title, id="title", markup=False)
-        yield LineView(id="paper")
+        yield LineView(id="paper", still=True)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:

@@ -23,6 +23,7 @@ from wspilot.tui.widgets.paints import Paints
 from wspilot.tui.widgets.scrolled import Scrolled
 
 MOST_LINES = 5000
+_OF_LOGS = ("next", "only", "follow", "times", "save")
 # A date and time, a time of day, or a kernel's seconds since its boot.
 _STAMP = re.compile(
     r"^(?:\[ *\d+\.\d+\]|(?:\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?) "
@@ -57,13 +58,19 @@ class LineView(Scrolled):
             super().__init__()
             self.text = text
 
-    def __init__(self, *, id: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, still: bool = False) -> None:
+        """`still`: it does not grow, and nobody looks for a word in it or keeps it."""
         super().__init__(id=id)
+        self._still = still
         self._given: Sequence[str] = ()
         self._lines: Sequence[str] = ()
         self.word, self._paints = "", Paints(self)
         self._at: int | None = None  # the match that is shown
         self.wrapped, self.only, self.empty, self.timed = False, False, "", True
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Of what stands still only scrolling is left."""
+        return not self._still or action not in _OF_LOGS
 
     def show(self, lines: Sequence[str], empty: str = "") -> None:
         """The text, from its first line."""
