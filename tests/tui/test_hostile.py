@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from textual.events import Paste
+from textual.widgets import Input
 
 from tests.tui.stage import HOSTILE, Scripted, app, harmless, painted, settle
 from wspilot.errors import NoDaemon
@@ -71,6 +73,27 @@ async def test_a_hostile_name_is_asked_for_as_it_is_shown() -> None:
         await settle(pilot)
         assert isinstance(shown.screen, Confirm)
         assert any("type its name" in line and "[red]x[/nope]" in line for line in painted(shown))
+
+
+@pytest.mark.parametrize("way", ["slash", "d", "colon"])
+async def test_what_is_pasted_is_shown_and_does_nothing(way: str) -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await pilot.press(way)
+        await settle(pilot)
+        if way == "d":
+            shown.screen.query_one(Input).focus()
+            await settle(pilot)
+        field = shown.focused
+        assert isinstance(field, Input)
+        shown.post_message(Paste(f"ab\t{HOSTILE}\nmore"))
+        await settle(pilot)
+        assert "[red]x[/nope]" in field.value and "more" not in field.value
+        assert harmless(field.value)
+        screen = "\n".join(painted(shown))
+        assert "[red]x[/nope]" in screen and harmless(screen)
+        assert harmless(shown.main.how.filter.text)
 
 
 async def test_the_banner_is_text() -> None:

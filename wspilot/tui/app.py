@@ -21,11 +21,12 @@ from textual import work
 from textual._styles_cache import StylesCache
 from textual.app import App
 from textual.await_complete import AwaitComplete
+from textual.events import Event, Paste
 from textual.screen import Screen
 
 from wspilot.client import Update
 from wspilot.errors import UsageError, WspilotError
-from wspilot.text import clean
+from wspilot.text import clean, visible
 from wspilot.tui import habits, theme
 from wspilot.tui.following import Following
 from wspilot.tui.live import LiveModel
@@ -227,6 +228,15 @@ class WspilotApp(App[None]):
             self._driver.write(made)
 
     # -- what must not happen
+
+    async def on_event(self, event: Event) -> None:
+        """Nothing pasted acts upon the terminal, not in the lines of Textual's own either."""
+        if isinstance(event, Paste):
+            from textual.widgets import Input  # which the first frame does without
+
+            if isinstance(self.focused, Input):
+                event.text = visible("".join(event.text.splitlines()[:1]))
+        await super().on_event(event)
 
     def _handle_exception(self, error: Exception) -> None:
         """Kept in a file; Textual then gives the terminal back."""

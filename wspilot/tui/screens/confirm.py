@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Static
 
 from wspilot.tui.loss import Loss
 from wspilot.tui.screens.dialog import Dialog
+from wspilot.tui.widgets.field import Field
 
 
 class Confirm(Dialog[str]):
@@ -44,7 +45,7 @@ class Confirm(Dialog[str]):
                 ask = "To destroy it, type its name: " if " " not in name else (
                     "To destroy them, type: ")  # fmt: skip
                 yield Static(Text.assemble(ask, (name, "bold")))
-                yield Input(placeholder="its name" if " " not in name else name, compact=True)
+                yield Field(placeholder="its name" if " " not in name else name, compact=True)
             else:
                 yield Static("y destroys, esc does not", classes="hint", markup=False)
             with Horizontal(id="buttons"):

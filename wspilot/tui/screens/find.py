@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal
-from textual.widgets import Input, Static
+from textual.widgets import Static
+
+from wspilot.tui.widgets.field import Field
 
 HINT = "word, state:running, !node:n01, regular expression"
 
@@ -22,7 +24,7 @@ class Find(Horizontal):
 
     def __init__(self) -> None:
         super().__init__(id="find")
-        self.word, self._count = Input(id="word", placeholder=HINT), Static("")
+        self.word, self._count = Field(id="word", placeholder=HINT), Static("")
 
     def compose(self) -> ComposeResult:
         yield Static("/ ")
