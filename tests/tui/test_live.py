@@ -8,7 +8,7 @@ import pytest
 
 from wspilot.client import Update
 from wspilot.tui import canned, lines
-from wspilot.tui.live import MAX_EVENTS, LiveModel
+from wspilot.tui.live import MAX_EVENTS, MAX_NOTES, LiveModel
 from wspilot.tui.rows import Row, Rows
 from wspilot.tui.tree import Arrangement, Tree
 from wspilot.tui.words import age, brief, left_of, seconds_of, told, worst
@@ -184,3 +184,13 @@ def test_the_first_line_counts() -> None:
     said = {width: str(lines.site(made, lambda _: "", width)) for width in (30, 80, 120)}
     assert said[30].strip() == "4/4 up" and said[80] == "━━━━━━ 4/4 up  ▲ 1 node"
     assert said[120] == "━━━━━━━━ 4 of 4 VMs running  ▲ 1 node not clean"
+
+
+def test_our_own_events_are_kept_over_a_reconnect_but_not_for_ever() -> None:
+    model = LiveModel()
+    for n in range(MAX_NOTES + 50):
+        model.note(f"note {n}", "info", NOW + n)
+    assert len({one["text"] for one in model.items["events"].values()}) == MAX_NOTES + 50
+    model.apply(Update(1, True, ()))
+    kept = [one["text"] for one in model.items["events"].values()]
+    assert kept == [f"note {n}" for n in range(50, MAX_NOTES + 50)]

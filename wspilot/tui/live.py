@@ -17,7 +17,7 @@ from wspilot.text import clean
 from wspilot.tui.words import seconds_of
 
 TABLES = ("workspaces", "vms", "slots", "nodes", "events", "status")
-MAX_EVENTS = 1000
+MAX_EVENTS, MAX_NOTES = 1000, 200
 SICK = ("dirty", "unknown", "repairing")  # states of a node that an operator has to see
 OVER = ("released", "preempted", "failed")  # of a slot
 SICK_NODES = "sick/nodes"  # the line that they hang below
@@ -57,7 +57,8 @@ class LiveModel:
         self.failed: dict[str, str] = {}  # key -> what went wrong, until it is asked or moves again
         self.shape, self.changes = 0, 0
         self._states: dict[tuple[str, str], Counter[str]] = {}
-        self._notes: dict[str, Doc] = {}  # our own, kept over a reconnect
+        self._notes: dict[str, Doc] = {}  # our own, the last ones, kept over a reconnect
+        self._noted = 0
 
     # -- taking in
 
@@ -91,10 +92,13 @@ class LiveModel:
         """An event of this screen: what was asked for here, and how it went."""
         from wspilot.messages import rfc3339  # 20 ms that the first frame can do without
 
-        id = f"here-{len(self._notes)}"
+        self._noted += 1
+        id = f"here-{self._noted}"
         doc = {**DEFAULTS["events"], "table": "events", "id": id, "kind": "notice", "level": level,
                "at": rfc3339(now), "text": clean(text, 1000), **about}  # fmt: skip
         self._notes[id] = self.items["events"][id] = doc
+        for old in list(self._notes)[:-MAX_NOTES]:
+            del self._notes[old]
         self.changes += 1
 
     def _take(self, table: str, id: str, doc: Doc) -> None:
