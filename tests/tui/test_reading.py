@@ -16,7 +16,7 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.eyes import Still, at, ready, until, until_gone, until_seen, until_told
-from tests.tui.stage import Scripted, app, painted, told
+from tests.tui.stage import Scripted, app, key_of, painted, told
 from tests.tui.test_acts import order
 from wspilot.client import Update
 from wspilot.errors import Refused
@@ -24,6 +24,7 @@ from wspilot.home import LockRecord, boot_id, write_record
 from wspilot.messages import rfc3339
 from wspilot.tui.app import WspilotApp
 from wspilot.tui.habits import Taste
+from wspilot.tui.live import SICK_NODES
 from wspilot.tui.screens.ask import Ask
 from wspilot.tui.source import ClientSource
 from wspilot.tui.widgets.lineview import LineView
@@ -255,6 +256,26 @@ async def test_a_row_goes_to_the_clipboard_as_json() -> None:
         await ready(pilot)
         key = await at(pilot, source, "osg/ce/1")
         assert json.loads(await copy(pilot, shown, "Y")) == shown.model.doc(key)
+
+
+async def test_a_group_goes_to_the_clipboard_as_its_part_of_the_workspace() -> None:
+    shown, source = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        await at(pilot, source, "osg/worker")
+        group = json.loads(await copy(pilot, shown, "Y"))
+        assert group in source._items[key_of(source, "osg")]["groups"] and group["name"] == "worker"
+
+
+@pytest.mark.parametrize("press", ["y", "Y"])
+async def test_where_there_is_nothing_to_copy_it_is_said(press: str) -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(120, 40)) as pilot:
+        await ready(pilot)
+        shown.table.select(SICK_NODES)
+        await until(pilot, lambda: shown.table.cursor_key == SICK_NODES)
+        await pilot.press(press)
+        await until_told(pilot, "There is nothing to copy here.")
 
 
 # -- notices

@@ -161,6 +161,12 @@ class LiveModel:
             return [vm for vm in vms if vm["group"] == id.partition("/")[2]]
         return vms if table == "workspaces" else []
 
+    def group(self, key: str) -> Doc:
+        """The document of a group's line, from its workspace's; empty for what is not there."""
+        groups = (self.workspace_of(key) or {}).get("groups", ())
+        name = key.split("/", 2)[2]
+        return next((one for one in groups if one["name"] == name), {})
+
     def slots_of(self, ws: Mapping[str, Any]) -> list[Doc]:
         """The slots of a workspace."""
         return [self.items["slots"][id] for id in ws["slots"] if id in self.items["slots"]]

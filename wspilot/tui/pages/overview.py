@@ -85,8 +85,7 @@ def _group(page: Page, model: LiveModel, key: str) -> None:
     page.add(f"{look.glyph(state)} {state}", look.colour(state))
     for one, count in states.most_common():
         page.field(one, plural(count, "VM"))
-    groups: list[Doc] = list(ws["groups"]) if ws else []
-    group: Doc = next((one for one in groups if one["name"] == name), {})
+    group = model.group(key)
     roles = group.get("roles") or {}
     page.field("type", group.get("type"))
     page.field("image", group.get("image"))

@@ -180,11 +180,20 @@ class Handling(Browsing):
             )
         elif said := doc.get("job") or doc.get("text") or doc.get("name"):
             self._copy(str(said), "it")
+        else:
+            self._nothing_to_copy()
 
     def action_copy_row(self) -> None:
-        """The selection's item as JSON."""
-        if doc := self.model.doc(self.table.cursor_key or ""):
+        """The selection's item as JSON; a group is one in its workspace's."""
+        key = self.table.cursor_key or ""
+        doc = self.model.group(key) if key.startswith("groups/") else self.model.doc(key)
+        if doc:
             self._copy(json.dumps(doc, default=str), "its JSON")
+        else:
+            self._nothing_to_copy()
+
+    def _nothing_to_copy(self) -> None:
+        self._wspilot.tell("There is nothing to copy here.", "info")
 
     def _copy(self, text: str, what: str) -> None:
         """By OSC 52; it is also said, for terminals that swallow it."""
