@@ -422,6 +422,16 @@ async def test_a_look_at_another_like_a_workspace_costs_no_draft(tmp_path: Path)
         assert one.field("w-name") == "mine"
 
 
+async def test_what_another_like_a_workspace_lacks_is_said(tmp_path: Path) -> None:
+    async with bench(tmp_path) as one:
+        await one.press("escape", "home", "e")
+        assert not any("Not taken over" in said for said in told(one.app))
+        ws = one.app.model.items["workspaces"][(one.app.table.cursor_key or "").partition("/")[2]]
+        ws["groups"][0]["scripted"] = True
+        await one.press("escape", "home", "e")
+        assert any("Not taken over: user_data of rank" in said for said in told(one.app))
+
+
 async def test_a_disk_that_refuses_the_draft_is_told(tmp_path: Path) -> None:
     async with bench(tmp_path) as one:
         (tmp_path / "tui").write_text("in its place")

@@ -48,6 +48,9 @@ def test_a_workspace_holds_its_vms_and_slots_in_full() -> None:
     ]
     assert ws["vms"][0]["spans"][1]["seconds"] is None  # under way
     assert ws["groups"][0]["roles"] == {"provides": ["worker"], "requires": ["ce"]}
+    assert ws["groups"][0]["scripted"] is False and "user_data" not in ws["groups"][0]
+    told = documents.item(books(), replace(WS, groups=(replace(WS.groups[0], user_data="#!/"),)))
+    assert told["groups"][0]["scripted"] is True
     [slot] = ws["slots"]
     assert slot["nodes"] == ["node_1"] and slot["name"] == "ws-ssss0001-01"
     assert {span["name"]: span.get("node") for span in slot["spans"]} == {

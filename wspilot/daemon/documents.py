@@ -126,6 +126,7 @@ def _group(group: Group) -> Doc:
         "image": group.image, "cpus": group.cpus, "memory_mib": group.memory_mib,
         "nics": list(group.nics), "ready": group.ready, "placement": group.placement,
         "roles": {"provides": list(group.provides), "requires": list(group.requires)},
+        "scripted": bool(group.user_data),
     }  # fmt: skip
 
 

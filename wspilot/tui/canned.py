@@ -64,7 +64,7 @@ def workspace(id: str, name: str, groups: Iterable[GroupSpec], state: str, at: f
         "rounds": 0, "groups": [
             {"name": group, "type": kind, "count": count, "min": count, "image": "default",
              "nics": ["private"], "ready": "agent", "placement": "spread",
-             "roles": {"provides": [], "requires": []}}
+             "roles": {"provides": [], "requires": []}, "scripted": False}
             for group, kind, count in groups
         ],
     }  # fmt: skip

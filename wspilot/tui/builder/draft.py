@@ -196,3 +196,13 @@ def like_workspace(ws: Mapping[str, Any]) -> Doc:
         made.append({**one, "roles": roles} if roles else one)
     name = re.sub(r"-\d+$", "", str(ws.get("name", "")))[:28]
     return {"workspace": {"name": f"{name}-2", "duration": duration}, "group": made}
+
+
+def left_out(ws: Mapping[str, Any]) -> str:
+    """What `like_workspace` cannot know, in words; empty for nothing: scripts are told nobody."""
+    groups = [clean(str(one.get("name")), 40) for one in ws.get("groups", ())
+              if one.get("scripted", True)]  # fmt: skip
+    if not groups:
+        return ""
+    return (f"Not taken over: user_data of {', '.join(groups)}, and ssh_keys where it named any. "
+            "Write them into the TOML (F9).")  # fmt: skip

@@ -217,10 +217,12 @@ class Handling(Browsing):
 
     @work(exit_on_error=False)
     async def _build(self, like: dict[str, object] | None) -> None:
-        from wspilot.tui.builder.draft import like_workspace
+        from wspilot.tui.builder.draft import left_out, like_workspace
         from wspilot.tui.screens.build import Build
 
         draft = like_workspace(like) if like else None
+        if like and (missing := left_out(like)):
+            self._wspilot.tell(missing, "warning")
         made = await self.app.push_screen_wait(Build(self._wspilot, draft))
         if made:
             self._wspilot.tell("Deployed: it comes up here, all of it or nothing.", "info")
