@@ -205,7 +205,7 @@ class DemoSource:
             ws["outcome"] = "destroyed"
             self._set(ws, "ended")
         elif ws["state"] in ("pending", "provisioning") and states == {"running"}:
-            ws["ends"] = rfc3339(self._now + ws["lease_s"])
+            ws.update(active_at=rfc3339(self._now), ends=rfc3339(self._now + ws["lease_s"]))
             self._set(ws, "active")
         elif ws["state"] == "pending" and states & {"propagating", "starting", "booting"}:
             self._set(ws, "provisioning")
