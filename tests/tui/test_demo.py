@@ -6,10 +6,14 @@ from collections import Counter
 
 import pytest
 
+from wspilot.client import Update
 from wspilot.errors import UsageError, WspilotError
 from wspilot.model import NodeState, SlotState, VmState, WorkspaceState
+from wspilot.tui.chart import bars
 from wspilot.tui.demo import DemoSource
 from wspilot.tui.live import DEFAULTS, LiveModel
+from wspilot.tui.pages.page import Page
+from wspilot.tui.pages.trail import commands
 from wspilot.tui.rows import Rows
 from wspilot.tui.tree import Arrangement, Tree
 
@@ -66,6 +70,31 @@ async def test_what_is_destroyed_goes_by_group_and_by_vm() -> None:
     assert states == {"stopping": 7, "running": 1}
     await source.call("destroy", ids=[ws["id"]], token="y")
     assert ws["state"] == "ending" and ws["wanted"] == "ended"
+
+
+def test_what_the_batch_system_was_told_is_there_for_every_lease_that_lives() -> None:
+    source, model = DemoSource(), LiveModel()
+    model.apply(Update(1, True, tuple(source._items.values())))
+    at = [one["at"] for one in model.items["events"].values()]
+    assert at == sorted(at), "oldest first"
+    for id, ws in model.items["workspaces"].items():
+        if ws["state"] != "ended":
+            page = Page(lambda _: "", 100, 0.0)
+            commands(page, model, f"vms/{ws['vms'][0]}")
+            wanted = f"$ qsub /demo/spool/slots/{ws['slots'][0]}/job.sh"
+            assert wanted in str(page.text), (id, ws["name"])
+
+
+async def test_a_lease_that_becomes_active_waits_no_more() -> None:
+    source, model = Fast(), LiveModel()
+    async for update in source.updates():
+        model.apply(update)
+        if any(one["table"] == "workspaces" and one["name"] == "mpi-2026"
+               and one["state"] == "active" for one in update.changed):  # fmt: skip
+            break
+    ws = next(one for one in model.items["workspaces"].values() if one["name"] == "mpi-2026")
+    kinds = [bar.kind for bar in bars(model, f"workspaces/{ws['id']}", source.now)]
+    assert kinds == ["wait", "up", "ahead", "end"]
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,19 @@ def slot(id: str, ws: Doc, state: str, vms: Sequence[Doc], at: float, job: int) 
     }  # fmt: skip
 
 
-def event(id: str, kind: str, text: str, at: float, level: str = "info", **about: str) -> Doc:
+def ran(argv: Sequence[str], seconds: float) -> tuple[str, Doc]:
+    """(text, data) of the event of a command of the batch system that went well."""
+    return f"{' '.join(argv)} (exit 0, {seconds:.2f} s)", {
+        "argv": list(argv), "rc": 0, "seconds": seconds, "timed_out": False,
+    }  # fmt: skip
+
+
+def qsub(slot: Doc) -> tuple[str, Doc]:
+    """The same of the one that has submitted a slot."""
+    return ran(("qsub", f"/demo/spool/slots/{slot['id']}/job.sh"), 0.04)
+
+
+def event(id: str, kind: str, text: str, at: float, level: str = "info", **about: Any) -> Doc:
     """One line of the stream."""
     return {"table": "events", "id": id, "name": id, "at": rfc3339(at), "level": level,
             "kind": kind, "text": text, "workspace": "", "slot": "", "vm": "", "node": "",

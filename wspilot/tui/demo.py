@@ -83,6 +83,7 @@ class DemoSource:
             return {"plan": plan, "script": demosite.script(plan)}
         groups = [(one.name, one.type, one.count) for one in request.groups]
         ws = self._lease(request.name or "new", groups, "pending", 0, request.duration_s)
+        self._submitted(ws)
         self._out.put_nowait((self._of(ws["id"]), []))
         return {"workspace": ws}
 
@@ -224,8 +225,7 @@ class DemoSource:
         if not ours and self._now - self._swept > SWEEP_S:
             self._swept, self._sweeps = self._now, self._sweeps + 1
             ws = self._lease(f"sweep-{self._sweeps}", [("point", "small", 3)], "pending", 0)
-            text = f"qsub ws-{ws['slots'][0]}-01: rc 0, 0.04 s"
-            return [*self._of(ws["id"]), self._event("lrm", text, ws)]
+            return [*self._of(ws["id"]), self._submitted(ws)]
         return []
 
     def _forget(self) -> list[str]:
@@ -265,6 +265,21 @@ class DemoSource:
         for name in ("node46", "node47", "node48"):
             self._put(canned.node(name, "clean", self._now - 5400))
 
+        living = [one for one in self._items.values()
+                  if one["table"] == "workspaces" and one["state"] != "ended"]  # fmt: skip
+        for ws in living:
+            self._submitted(ws, seconds_of(ws["created"]))
+        events = [one for one in self._items.values() if one["table"] == "events"]
+        for one in sorted(events, key=lambda one: str(one["at"])):
+            del self._items[f"events/{one['id']}"]
+            self._put(one)  # oldest first, as they come from a daemon
+
+    def _submitted(self, ws: Doc, at: float | None = None) -> Doc:
+        """The event of its slot's submission."""
+        slot = self._items[f"slots/{ws['slots'][0]}"]
+        text, data = canned.qsub(slot)
+        return self._event("lrm", text, slot, at, data=data)
+
     def _history(self) -> None:
         lost = self._lease("paper-fig2", [("vm", "small", 2)], "ended", 9000)
         lost.update(
@@ -279,14 +294,15 @@ class DemoSource:
             cause="vm/2: image `default2` is not in the repository",
         )
         at = self._now - 105
-        for n, (kind, text, level) in enumerate((
-            ("workspace", "osg active", "info"),
-            ("lrm", "qstat -x 4710.head 4728.head: rc 0, 0.06 s", "info"),
-            ("slot", "job 4711.head ended in the batch system (C, exit 0)", "info"),
-            ("workspace", "teaching active", "info"),
-            ("workspace", "genomes provisioning", "info"),
+        asked, ran = canned.ran(("qstat", "-x", "4710.head", "4728.head"), 0.06)
+        for n, (kind, text, data) in enumerate((
+            ("workspace", "osg active", {}),
+            ("lrm", asked, ran),
+            ("slot", "job 4711.head ended in the batch system (C, exit 0)", {}),
+            ("workspace", "teaching active", {}),
+            ("workspace", "genomes provisioning", {}),
         )):  # fmt: skip
-            self._event(kind, text, {}, at + n * 11, level)
+            self._event(kind, text, {}, at + n * 11, data=data)
 
     def _hurt(self, ws: Doc) -> None:
         vm = self._items[f"vms/{ws['vms'][-1]}"]
@@ -333,7 +349,7 @@ class DemoSource:
         return f"node{self._nodes:02d}"
 
     def _event(self, kind: str, text: str, item: Doc, at: float | None = None,
-               level: str = "info") -> Doc:  # fmt: skip
+               level: str = "info", **more: Any) -> Doc:  # fmt: skip
         self._serial += 1
         table = item.get("table")
         about = {
@@ -343,7 +359,7 @@ class DemoSource:
             "node": item.get("node", ""),
         }
         id = str(self._serial)
-        return self._put(canned.event(id, kind, text, at or self._now, level, **about))
+        return self._put(canned.event(id, kind, text, at or self._now, level, **about, **more))
 
     def _id(self) -> str:
         self._serial += 1
