@@ -21,6 +21,9 @@ from wspilot.text import clean
 
 OK, WARN, BAD = "ok", "warn", "bad"
 OLDEST = (3, 9)
+# What this node code asks the helper for.
+NEEDED = frozenset({"about", "net-attach", "net-detach", "net-list", "balloon-take", "balloon-give",
+                    "xen-create", "xen-do", "xen-end", "xen-list", "bench-memory"})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,12 @@ def _rights(found: Mapping[str, Any]) -> Iterator[Verdict]:
             return
     about = found["about"]
     yield Verdict("sudo rule and node.conf", OK, f"{about['user']} may ask the helper")
+    if lacks := sorted(NEEDED - set(about["verbs"])):
+        text = f"it is of another release: it knows no {', '.join(lacks)}"
+        yield Verdict("helper", needed, text, "make install-node, as root")
+    if found["xen"] and not about["bridges"]:
+        text = "node.conf names none: guests have no network"
+        yield Verdict("bridge", WARN, text, "[bridge NAME] in /etc/wspilot/node.conf")
     for name, ranges in about["bridges"].items():
         if name in found["no_bridge"]:
             yield Verdict("bridge", BAD, f"node.conf names {name}, which is not here", "ip link")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -18,12 +20,19 @@ FACTS: dict[str, Any] = {
 }  # fmt: skip
 FOUND: dict[str, Any] = {
     "python": [3, 11, 2], "uid": 1500, "xen": True, "roots": [], "helper": "", "no_bridge": [],
-    "about": {"user": "alice", "bridges": {"xenbr0": ["10.9.0.0/25"]}}, "facts": FACTS,
+    "about": {"user": "alice", "bridges": {"xenbr0": ["10.9.0.0/25"]},
+              "verbs": sorted(selftest.NEEDED)}, "facts": FACTS,
 }  # fmt: skip
 
 
 def judged(**change: Any) -> dict[str, tuple[str, str]]:
     return {one.what: (one.state, one.text) for one in selftest.judge({**FOUND, **change})}
+
+
+def test_what_is_asked_of_the_helper_is_what_it_knows() -> None:
+    code = "from wspilot.node import root_main, root_helper as r; print(*r.VERBS)"
+    known = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(known.stdout.split()) >= selftest.NEEDED
 
 
 def test_a_node_that_fits_has_nothing_but_ok() -> None:
@@ -42,6 +51,13 @@ def test_a_node_that_fits_has_nothing_but_ok() -> None:
         ({"about_error": ["sudo: no", "rule"]}, "sudo rule and node.conf", "bad", "sudo: no"),
         ({"facts_error": ["xl hangs", ""]}, "sudo rule and node.conf", "bad", "xl hangs"),
         ({"no_bridge": ["xenbr0"]}, "bridge", "bad", "which is not here"),
+        ({"about": {**FOUND["about"], "bridges": {}}}, "bridge", "warn", "names none"),
+        (
+            {"about": {**FOUND["about"], "verbs": ["about", "net-attach"]}},
+            "helper",
+            "bad",
+            "another release: it knows no balloon-give",
+        ),
     ],
 )
 def test_what_a_node_lacks(change: dict[str, Any], what: str, state: str, text: str) -> None:
