@@ -207,6 +207,16 @@ async def test_since_when_it_waits_is_said_and_only_once(
         assert line.count("15m") == 1 and all(one in line for one in said), line
 
 
+@pytest.mark.parametrize("width", [80, 120, 200])
+async def test_a_running_vms_address_is_in_its_line_at_every_width_and_once(width: int) -> None:
+    shown, _ = app()
+    async with shown.run_test(size=(width, 60)) as pilot:
+        await ready(pilot)
+        await until(pilot, lambda: any("worker/1" in line for line in lines(shown)))
+        line = next(line for line in lines(shown) if "worker/1" in line)
+        assert line.count("10.77.0.47") == 1, line
+
+
 async def test_events_follow_their_end_until_one_goes_up() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:

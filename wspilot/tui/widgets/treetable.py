@@ -259,16 +259,19 @@ class TreeTable(Scrolled):
         sign = look.mark() if marked else look.new() if row.key in self._fresh else " "
         parts = [(sign, ground + self._style("marked"))]
         columns = layout(self._columns, width, self._hidden)
-        aged = any(column.field == "age" for column, _ in columns)
+        fields = {column.field for column, _ in columns}
         for column, size in columns:
             if column.field in self._painters:
                 painted = self._painted(column.field, row, size)
                 parts += [(text, style + ground) for text, style in painted]
                 continue
             text, style = self._cell(row, column.field, size)
-            if row.waits and row.age and not aged and column.field in ("why", "cause"):
-                # Since when, where no column says it; before what may be cut off.
-                text = text.replace("waits for", f"waits {row.age} for", 1)
+            if column.field in ("why", "cause"):
+                # What has no column of its own: since when, before what may be cut off; where.
+                if row.waits and row.age and "age" not in fields:
+                    text = text.replace("waits for", f"waits {row.age} for", 1)
+                if row.address and "address" not in fields and not text.strip():
+                    text = f"  {row.address}"
             if self.stale:
                 style = self._style("dim")
             elif marked and column.field == "name":
