@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.tui.eyes import at, ready, until, until_gone, until_seen, until_told
-from tests.tui.stage import app, painted
+from tests.tui.stage import Scripted, app, painted
 from wspilot.errors import Refused
+from wspilot.tui.app import WspilotApp
 from wspilot.tui.habits import Memory
 from wspilot.tui.screens.paper import Paper
 
@@ -70,13 +71,18 @@ async def test_compact_gives_lines_to_the_table_and_is_kept(tmp_path: Path) -> N
         await until(pilot, lambda: again.table.size.height == height, "as it was")
 
 
+async def script_asked_for(pilot: Any, shown: WspilotApp, source: Scripted) -> None:
+    """By the palette, of a lease; its page is there."""
+    await ready(pilot)
+    await at(pilot, source, "mpi-2026")
+    await pilot.press("colon", *"job script", "enter")
+    await until(pilot, lambda: isinstance(shown.screen, Paper))
+
+
 async def test_the_job_script_for_a_lease_is_asked_for_and_shown() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:
-        await ready(pilot)
-        await at(pilot, source, "mpi-2026")
-        await pilot.press("colon", *"job script", "enter")
-        await until(pilot, lambda: isinstance(shown.screen, Paper))
+        await script_asked_for(pilot, shown, source)
         await until_seen(pilot, "#PBS -l nodes=8")
         method, params = source.calls[-1]
         assert method == "deploy" and params["show_script"] is True and "token" not in params
@@ -94,10 +100,7 @@ async def test_the_job_script_is_the_one_that_was_submitted_where_there_is_one()
 
     source.call = answered  # type: ignore[method-assign]
     async with shown.run_test(size=(120, 40)) as pilot:
-        await ready(pilot)
-        await at(pilot, source, "mpi-2026")
-        await pilot.press("colon", *"job script", "enter")
-        await until(pilot, lambda: isinstance(shown.screen, Paper))
+        await script_asked_for(pilot, shown, source)
         await until_seen(pilot, "mpi-2026: the job script, as submitted")
         await until_seen(pilot, "#PBS -l nodes=99")
         await until(pilot, lambda: "Wrap" in painted(shown)[-1] and "Copy" in painted(shown)[-1])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.tui.eyes import Still, at, ready, until, until_gone, until_seen, until_told
-from tests.tui.stage import HOSTILE, app, harmless, key_of, lines, painted, told
+from tests.tui.stage import HOSTILE, Scripted, app, harmless, key_of, lines, painted, told
 from tests.tui.test_hostile import WIDE, poison
 from wspilot.client import Update
 from wspilot.messages import rfc3339
@@ -379,15 +379,20 @@ async def test_a_line_that_has_just_come_is_marked_and_what_is_unfolded_is_not(
                                        for line in lines(shown)))  # fmt: skip
 
 
+async def paused_before_news(pilot: Any, shown: WspilotApp, source: Scripted) -> None:
+    """The screen is held, and something has come since."""
+    await ready(pilot)
+    await pilot.press("p")
+    await until_seen(pilot, "PAUSED")
+    source.inbox.put_nowait(Update(2, False, (source._event("you", "news", {}),)))
+    await until(pilot, lambda: any(one["text"] == "news" for one in
+                                   shown.model.items["events"].values()))  # fmt: skip
+
+
 async def test_pause_holds_the_screen_and_says_so() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:
-        await ready(pilot)
-        await pilot.press("p")
-        await until_seen(pilot, "PAUSED")
-        source.inbox.put_nowait(Update(2, False, (source._event("you", "news", {}),)))
-        await until(pilot, lambda: any(one["text"] == "news" for one in
-                                       shown.model.items["events"].values()))  # fmt: skip
+        await paused_before_news(pilot, shown, source)
         assert not any("news" in line for line in painted(shown))
         await pilot.press("p")
         await until_seen(pilot, "news")
@@ -396,12 +401,7 @@ async def test_pause_holds_the_screen_and_says_so() -> None:
 async def test_what_is_asked_for_is_shown_though_the_screen_is_paused() -> None:
     shown, source = app()
     async with shown.run_test(size=(120, 40)) as pilot:
-        await ready(pilot)
-        await pilot.press("p")
-        await until_seen(pilot, "PAUSED")
-        source.inbox.put_nowait(Update(2, False, (source._event("you", "news", {}),)))
-        await until(pilot, lambda: any(one["text"] == "news" for one in
-                                       shown.model.items["events"].values()))  # fmt: skip
+        await paused_before_news(pilot, shown, source)
         for press, kind in (("3", "nodes/"), ("2", "slots/"), ("1", "workspaces/")):
             await pilot.press(press)
             await until(pilot, lambda kind=kind: shown.table.keys[0].startswith(kind), kind)
