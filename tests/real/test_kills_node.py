@@ -359,7 +359,7 @@ def test_a_courier_on_a_hung_filesystem_is_replaced_and_the_node_is_given_back_o
     began = time.monotonic()
     job.send_signal(signal.SIGTERM)
     assert job.wait(15) == 0, "the spool hangs; the node does not wait for it"
-    assert time.monotonic() - began < slot.settings["grace_s"] + 5 and not guests(slot)
+    assert time.monotonic() - began < slot.settings["grace_s"] + 1 and not guests(slot)
     outbox = [path for path in slot.leftovers() if path.parent.name == "outbox"]
     assert outbox
     hangs.go_on()
