@@ -317,7 +317,9 @@ async def test_the_signs_of_the_timeline_are_told_in_80_columns(
         look.ascii_only.cache_clear()
     shown, source = app()
     legend = [f"{look.chart(kind)} {word}" for kind, word, _ in look.LEGEND]
-    assert legend[-1] == ("X lost" if plain else "✖ lost")
+    utf8, ascii = ("░ waits ▓ phase █ up ▒ paused/unknown ┈ ahead ▐ end ✖ lost",
+                   ". waits + phase = up % paused/unknown - ahead ] end X lost")  # fmt: skip
+    assert " ".join(legend) == (ascii if plain else utf8)
     async with shown.run_test(size=(80, 24)) as pilot:
         await ready(pilot)
         await at(pilot, source, "mpi-2026/rank/1")
