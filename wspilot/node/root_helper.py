@@ -336,11 +336,11 @@ def locked(name: str = "lock", limit_s: float = LOCK_S) -> Iterator[None]:
                     _wake(RECORDS / name)
                     wake = now + WAKE_S
                 time.sleep(0.01)
-        _sign(file.fileno())
+        _name_holder(file.fileno())
         yield
 
 
-def _sign(lock: int) -> None:
+def _name_holder(lock: int) -> None:
     """Who has it, for `_wake`. On a full disk nobody knows, and it is held all the same."""
     with contextlib.suppress(OSError):
         os.truncate(lock, 0)
